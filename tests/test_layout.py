@@ -14,14 +14,12 @@ RANKS = (
     ("runtime",),
     ("engine",),
     ("nn", "optim", "data"),
-    ("distributed", "inspect", "testing", "compat", "cli"),
-    ("__init__", "__main__"),
+    ("__init__", "__main__", "distributed", "inspect", "testing", "compat", "cli"),
     ("examples", "benchmarks"),
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
-MODULES = sorted(
-    p for d in ("lazygrad", "examples", "benchmarks") for p in (ROOT / d).rglob("*.py")
-)
+TOPS = ("lazygrad", "examples", "benchmarks")
+MODULES = sorted(path for top in TOPS for path in (ROOT / top).rglob("*.py"))
 
 
 def rank_of(parts: tuple[str, ...]) -> int:
