@@ -1,0 +1,172 @@
+"""The kernel IR that the engine writes and every runtime reads.
+
+A `Kernel` is a grid of rows, cut into chunks by borders that depend on shapes alone, and a list of
+stages that run in order for each chunk and share chunk-local scratch. Axis 0 of every stage's
+domain is the grid's row axis (extent `rows`; 1 where nothing is cut), so "run rows lo..hi of this
+stage" is the one thing that a runtime has to know. Accesses are affine over the domain (a
+transposed, sliced, broadcast or packed operand is only another access map) or gathered through a
+loaded index. Bodies are SSA in the scalar vocabulary. `finish` stages run once, after all chunks:
+they combine partial results that chunks left in shared scratch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from lazygrad.dtypes import DType
+from lazygrad.ops.opdef import Attrs, OpDef
+from lazygrad.ops.scalar_math import Instr
+from lazygrad.shapes import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where a point of a domain lies in a buffer, in elements.
+
+    Element = offset + sum(position[i] * strides[i]) + chunk * chunk_stride
+    + value[index] * index_stride, where `index` is an integer value loaded earlier in the body.
+    `buffer` counts the kernel's params first, then its scratch. A chunk-local scratch is addressed
+    relative to the chunk's first row.
+    """
+
+    buffer: int
+    strides: tuple[int, ...]
+    offset: int = 0
+    chunk_stride: int = 0
+    index: int | None = None
+    index_stride: int = 0
+    index_extent: int = 0  # valid values of the index: 0 <= value < index_extent
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """SSA: values 0..len(loads)-1 are the loads (a Contract epilogue has the accumulator first),
+    then one value per instruction. The words "const" (immediate in `value`), "cast" and "index"
+    (position along domain axis `value`) stand beside the scalar vocabulary.
+    """
+
+    loads: tuple[Access, ...]
+    load_dtypes: tuple[DType, ...]
+    instrs: tuple[Instr, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Write value `value` of a body through `access`."""
+
+    access: Access
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """A body at every point of `domain`."""
+
+    domain: Shape
+    body: Body
+    stores: tuple[Store, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reduce:
+    """Combine value `value` of a body over `axes` of `domain`; accesses of `store` have stride 0
+    there. `combine` is a word (add, mul, maximum, minimum, logical_and, logical_or) or `argmax`,
+    `argmin` (first position along the one reduced axis). `dtype` is the accumulator's.
+    """
+
+    domain: Shape
+    axes: tuple[int, ...]
+    combine: str
+    body: Body
+    value: int
+    dtype: DType
+    store: Access
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """acc[batch, i, j] = sum over l of a[batch, i, l] * b[batch, l, j], then an epilogue.
+
+    `batch` is a shape; the domain of `a` is (*batch, m, k), of `b` (*batch, k, n), of the epilogue
+    and its stores (*batch, m, n). The last value of `a` and `b` is the operand (prologue); value 0
+    of `epilogue` is the accumulator, its loads follow. `grid` names the axis that the kernel's
+    rows cut: "batch" (the first batch axis), "m", "n", "k" (then chunks store partials) or "".
+    With a grid axis other than batch, rows of that axis are positions along it.
+    """
+
+    batch: Shape
+    m: int
+    n: int
+    k: int
+    a: Body
+    b: Body
+    epilogue: Body
+    stores: tuple[Store, ...]
+    dtype: DType  # accumulator
+    grid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Extern:
+    """An op that only its reference describes, on whole strided operands."""
+
+    op: OpDef
+    attrs: tuple[tuple[str, Any], ...]
+    inputs: tuple[tuple[Access, Shape, DType], ...]
+    output: tuple[Access, Shape, DType]
+
+    def attributes(self) -> Attrs:
+        """The attributes as a mapping."""
+        return dict(self.attrs)
+
+
+Stage = Map | Reduce | Contract | Extern
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A buffer given by the program: dtype, size in elements, and how stages use it."""
+
+    dtype: DType
+    size: int
+    mode: str  # "in", "out", "inout"
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """Chunk-local memory of `row_size` elements a row, or (shared) `size` elements for all chunks."""
+
+    dtype: DType
+    row_size: int
+    shared: bool = False
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """`rows` cut into chunks of `chunk` rows (the last may be shorter), from shapes alone."""
+
+    rows: int = 1
+    chunk: int = 1
+
+    def borders(self) -> list[tuple[int, int]]:
+        """The (lo, hi) of every chunk."""
+        step = max(self.chunk, 1)
+        return [(lo, min(lo + step, self.rows)) for lo in range(0, self.rows, step)]
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One unit of work: what it reads and writes, its grid, its stages."""
+
+    name: str
+    params: tuple[Param, ...]
+    scratch: tuple[Scratch, ...]
+    grid: Grid
+    stages: tuple[Stage, ...]
+    finish: tuple[Stage, ...] = ()
+    nodes: tuple[int, ...] = ()  # the frozen nodes that it computes, for explain and errors
+    reason: str = ""  # why it is cut where it is
+    flops: float = 0.0
+    nbytes: int = 0
