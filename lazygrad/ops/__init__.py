@@ -1,9 +1,19 @@
 """The ops: one record per operation, in files by idea. Importing this package registers all."""
 
-from lazygrad.ops import contract, elementwise, movement, reduce, source
+from lazygrad.ops import (
+    contract,
+    effect,
+    elementwise,
+    index,
+    movement,
+    random,
+    reduce,
+    sort,
+    source,
+)
 from lazygrad.ops.opdef import Kind, OpDef, Promotion, Sample, Strided, all_ops, get_op, register
 
 __all__ = [
     "Kind", "OpDef", "Promotion", "Sample", "Strided", "all_ops", "get_op", "register",
-    "contract", "elementwise", "movement", "reduce", "source",
+    "contract", "effect", "elementwise", "index", "movement", "random", "reduce", "sort", "source",
 ]  # fmt: skip
