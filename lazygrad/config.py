@@ -1,0 +1,118 @@
+"""Typed settings: environment `LAZYGRAD_*`, attributes of `config`, and `with config.override()`.
+
+>>> from lazygrad.config import config
+>>> with config.override(parallel="vectorized"):
+...     config.parallel
+'vectorized'
+
+`config.epoch` counts every change: a captured function compares one integer instead of all
+settings. Per-thread overrides are not offered: settings describe the process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any
+
+from lazygrad.errors import ConfigError, nearest
+
+_CHOICES = {
+    "parallel": ("auto", "vectorized", "chunked"),
+    "executor": ("auto", "reference", "numpy"),
+}
+
+
+@dataclass
+class _Settings:
+    """One field per setting; the comment is its documentation."""
+
+    eager: bool = False  # realize each op as it is appended
+    no_capture: bool = False  # @compute_graph calls the plain function
+    no_fuse: bool = False  # one kernel per node
+    no_planner: bool = False  # one buffer per kernel output, nothing is reused
+    poison: bool = False  # fill freed buffers with NaN / 0xFF
+    check: bool = False  # re-trace a capture on its second call and compare
+    validate: bool = False  # run every kernel on the reference too and compare
+    verify: bool = False  # verify the graph after each pass
+    executor: str = "auto"  # auto | reference | numpy
+    parallel: str = "auto"  # auto | vectorized | chunked
+    num_workers: int = 0  # logical workers; 0 = one per core
+    debug: int = 0  # 1 plan summary, 2 kernels, 3 graph after each pass, 4 generated code
+    flush_nodes: int = 10_000  # pending or realized nodes before an automatic flush
+    capture_limit: int = 32  # signatures kept by one captured function
+    full_traceback: bool = False  # keep lazygrad's own frames in error messages
+
+
+def _parse(name: str, kind: type, text: str) -> Any:
+    if kind is bool:
+        return text.strip().lower() not in ("", "0", "false", "no", "off")
+    try:
+        return kind(text)
+    except ValueError:
+        raise ConfigError(
+            f"LAZYGRAD_{name.upper()}={text!r} is not of type {kind.__name__}"
+        ) from None
+
+
+class Config:
+    """The settings of the process, with attribute access and checks."""
+
+    __slots__ = ("_values", "epoch")
+    _kinds = {f.name: type(f.default) for f in fields(_Settings)}
+
+    def __init__(self, environ: dict[str, str] | None = None) -> None:
+        object.__setattr__(self, "_values", _Settings())
+        object.__setattr__(self, "epoch", 0)
+        source = os.environ if environ is None else environ
+        for name, kind in self._kinds.items():
+            text = source.get("LAZYGRAD_" + name.upper())
+            if text is not None:
+                setattr(self, name, _parse(name, kind, text))
+
+    def __getattr__(self, name: str) -> Any:
+        if name in Config._kinds:
+            return getattr(self._values, name)
+        raise ConfigError(f"unknown setting {name!r}{nearest(name, Config._kinds)}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        kind = Config._kinds.get(name)
+        if kind is None:
+            raise ConfigError(f"unknown setting {name!r}{nearest(name, Config._kinds)}")
+        if type(value) is not kind:
+            raise ConfigError(f"{name} takes {kind.__name__}, got {value!r}")
+        if name in _CHOICES and value not in _CHOICES[name]:
+            raise ConfigError(f"{name} takes one of {', '.join(_CHOICES[name])}, got {value!r}")
+        if name == "num_workers" and value < 0:
+            raise ConfigError(f"num_workers must be at least 1 (or 0 = automatic), got {value}")
+        setattr(self._values, name, value)
+        self.bump()
+
+    def __dir__(self) -> list[str]:
+        return [*Config._kinds, "epoch", "override", "bump"]
+
+    def bump(self) -> None:
+        """Count a change that captured functions have to look at."""
+        object.__setattr__(self, "epoch", self.epoch + 1)
+
+    @contextmanager
+    def override(self, **settings: Any) -> Iterator[None]:
+        """Set some settings for the duration of a `with` block (restored on errors too)."""
+        before = {}
+        try:
+            for name, value in settings.items():
+                old = getattr(self, name)
+                setattr(self, name, value)
+                before[name] = old
+            yield
+        finally:
+            for name, value in before.items():
+                setattr(self, name, value)
+
+    def __repr__(self) -> str:
+        return f"config({self._values!r})"
+
+
+config = Config()

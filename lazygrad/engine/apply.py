@@ -1,0 +1,151 @@
+"""Appending an operation: operands become nodes, dtypes are promoted, errors are raised here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lazygrad.config import config
+from lazygrad.dtypes import DType, get_default_dtype, result_type, scalar_dtype
+from lazygrad.engine.graph import Graph, Node, get_default_graph
+from lazygrad.engine.modes import STATE
+from lazygrad.engine.realize import flush_old
+from lazygrad.errors import DTypeError, GraphMismatchError
+from lazygrad.ops.elementwise import CAST
+from lazygrad.ops.opdef import OpDef, Promotion
+
+if TYPE_CHECKING:
+    from lazygrad.engine.tensor import Tensor
+
+SCALARS = (bool, int, float, np.bool_, np.integer, np.floating)
+
+
+def choose_graph(tensors: Sequence[Tensor]) -> Graph:
+    """The graph that an operation on these tensors goes to."""
+    capture = STATE.capture
+    if capture is not None:
+        return capture.graph
+    if STATE.trace and STATE.graph is not None:
+        return STATE.graph
+    graph: Graph | None = None
+    for t in tensors:
+        home = t._home()
+        if home is None or home is graph:
+            continue
+        if graph is not None:
+            raise GraphMismatchError(
+                f"operands of two different graphs ({graph!r} and {home!r}); realize one of them"
+                " first, or create both with the same graph="
+            )
+        graph = home
+    return get_default_graph() if graph is None else graph
+
+
+def _scalar(value: Any) -> bool | int | float:
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    return int(value) if isinstance(value, int | np.integer) else float(value)
+
+
+def _convert(value: bool | int | float, dtype: DType) -> bool | int | float:
+    if dtype.is_floating_point:
+        return float(value)
+    return bool(value) if dtype.name == "bool" else int(value)
+
+
+def rank(node: Node) -> int:
+    """How much a node's dtype counts in promotion: 2 dimensions, 1 0-d, 0 like a Python scalar."""
+    if node.shape:
+        return 2
+    return 0 if node.weak else 1
+
+
+def cast(graph: Graph, node: Node, dtype: DType) -> Node:
+    """The node in another dtype."""
+    if node.dtype is dtype:
+        return node
+    grad = STATE.grad and node.requires_grad and dtype.is_floating_point
+    return graph.append(CAST, (node,), {"dtype": dtype}, requires_grad=grad)
+
+
+def promoted(graph: Graph, op: OpDef, operands: Sequence[Any]) -> tuple[Node, ...]:
+    """The operands as nodes of the dtype that the op computes in."""
+    if op.promotion is Promotion.TAIL:
+        first, *rest = operands
+        return (_alone(graph, first), *common_dtype(graph, op, rest))
+    return common_dtype(graph, op, operands)
+
+
+def _alone(graph: Graph, x: Any) -> Node:
+    """An operand in the dtype that it has by itself."""
+    if isinstance(x, SCALARS):
+        return graph.constant(_scalar(x), scalar_dtype(_scalar(x)))
+    return x._node_in(graph)  # type: ignore[no-any-return]
+
+
+def common_dtype(graph: Graph, op: OpDef, operands: Sequence[Any]) -> tuple[Node, ...]:
+    """The operands as nodes of one dtype."""
+    nodes = [None if isinstance(x, SCALARS) else x._node_in(graph) for x in operands]
+    pairs = [
+        (scalar_dtype(_scalar(x)), 0) if n is None else (n.dtype, rank(n))
+        for n, x in zip(nodes, operands, strict=True)
+    ]
+    first = pairs[0][0]
+    if None not in nodes and all(d is first for d, _ in pairs):
+        common = first
+    else:
+        common = result_type(pairs)
+    if op.promotion is Promotion.FLOAT and not common.is_floating_point:
+        common = get_default_dtype()
+    return tuple([
+        graph.constant(_convert(_scalar(x), common), common) if n is None
+        else n if n.dtype is common else cast(graph, n, common)
+        for n, x in zip(nodes, operands, strict=True)
+    ])  # fmt: skip
+
+
+def _as_operand(x: Any, tensor_type: type, op: OpDef) -> Any:
+    if isinstance(x, tensor_type) or isinstance(x, SCALARS):
+        return x
+    if isinstance(x, np.ndarray) or hasattr(x, "__array__"):
+        return tensor_type(x)
+    raise DTypeError(f"{op.name}: operands must be tensors, arrays or numbers, got {type(x).__name__}")
+
+
+def append(tensor_type: Any, op: OpDef, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
+    """Append a node of `op`; the heart of every operation."""
+    tensors = [x for x in operands if isinstance(x, tensor_type)]
+    if len(tensors) != len(operands):
+        operands = [_as_operand(x, tensor_type, op) for x in operands]
+        tensors = [x for x in operands if isinstance(x, tensor_type)]
+    graph = choose_graph(tensors)
+    if op.promotion is not Promotion.NONE:
+        nodes = promoted(graph, op, operands)
+    else:
+        nodes = tuple([_alone(graph, x) for x in operands])
+    wants = False
+    if STATE.grad and op.vjp is not None:
+        for n in nodes:
+            if n.requires_grad:
+                wants = True
+                break
+    weak = op.promotion is not Promotion.NONE and _all_weak(nodes, operands)
+    node = graph.append(op, nodes, attrs, requires_grad=wants, weak=weak)
+    if wants and not node.dtype.is_floating_point:
+        node.requires_grad = False
+    tensor = tensor_type._of(node)
+    if STATE.capture is None and not STATE.trace:
+        if config.eager:
+            tensor.realize()
+        elif len(graph) > graph.flush_at:
+            flush_old(graph)
+    return tensor
+
+
+def _all_weak(nodes: Sequence[Node], operands: Sequence[Any]) -> bool:
+    for n, x in zip(nodes, operands, strict=True):
+        if n.shape or not (n.weak or isinstance(x, SCALARS)):
+            return False
+    return bool(nodes)

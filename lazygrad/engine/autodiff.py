@@ -1,0 +1,163 @@
+"""Reverse mode as graph -> graph: a backward pass is ordinary nodes.
+
+`pullback` walks the nodes from the roots in reverse creation order (inputs always have smaller
+ids, so that is a reverse topological order) and writes each op's vjp with tensor handles. The
+backward of a backward is the same walk over the nodes that the first one appended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from lazygrad.engine.graph import HANDLES, HOOKS, Node
+from lazygrad.engine.modes import STATE
+from lazygrad.ops.opdef import Kind
+from lazygrad.shapes import unbroadcast_axes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lazygrad.engine.tensor import Tensor
+
+@contextmanager
+def written_for(node: Node, grad: bool) -> Iterator[None]:
+    """Nodes appended inside get the user's line of `node` and the given gradient mode."""
+    before = STATE.site, STATE.grad
+    STATE.site, STATE.grad = node.site, grad
+    try:
+        yield
+    finally:
+        STATE.site, STATE.grad = before
+
+
+def is_leaf(node: Node) -> bool:
+    """Whether gradients stop at this node."""
+    return node.op.kind is Kind.SOURCE or node.op.name == "version"
+
+
+def reachable(roots: Iterable[Node]) -> list[Node]:
+    """The nodes that need a gradient and that the roots depend on, newest first."""
+    seen: dict[int, Node] = {}
+    stack = [n for n in roots if n.requires_grad]
+    while stack:
+        node = stack.pop()
+        if node.id in seen:
+            continue
+        seen[node.id] = node
+        if not is_leaf(node):
+            stack.extend(n for n in node.inputs if n.requires_grad and n.id not in seen)
+    return [seen[i] for i in sorted(seen, reverse=True)]
+
+
+def _useful(nodes: list[Node], wanted: set[int]) -> set[int]:
+    """Those of `nodes` (newest first) through which a gradient reaches a wanted node."""
+    useful: set[int] = set()
+    for node in reversed(nodes):
+        if node.id in wanted or (
+            not is_leaf(node) and any(n.id in useful for n in node.inputs if n.requires_grad)
+        ):
+            useful.add(node.id)
+    return useful
+
+
+def sum_to(g: Tensor, node: Node) -> Tensor:
+    """Bring a cotangent to the shape and dtype of the node: undo broadcasting and casts."""
+    if g.shape != node.shape:
+        axes, _ = unbroadcast_axes(g.shape, node.shape)
+        if axes:
+            g = g.sum(dim=axes, keepdim=True)
+        if g.shape != node.shape:
+            g = g.reshape(node.shape)
+    return g if g.dtype is node.dtype else g.to(node.dtype)
+
+
+def pullback(
+    seeds: Sequence[tuple[Node, Tensor]], wanted: Iterable[Node], create_graph: bool = False
+) -> dict[int, Tensor]:
+    """The gradients of `sum(root * seed)` with respect to the wanted nodes, by node id.
+
+    A wanted node that no root depends on is absent from the result.
+    """
+    return _Walk(seeds, wanted, create_graph).run()
+
+
+class _Walk:
+    """One reverse walk: the cotangents gathered so far, and those of each call's outputs."""
+
+    def __init__(
+        self, seeds: Sequence[tuple[Node, Tensor]], wanted: Iterable[Node], create_graph: bool
+    ) -> None:
+        self.wanted = {n.id for n in wanted}
+        self.order = reachable(root for root, _ in seeds)
+        self.useful = _useful(self.order, self.wanted)
+        self.create_graph = create_graph
+        self.grads: dict[int, Tensor] = {}
+        self.calls: dict[int, dict[int, Tensor]] = {}
+        for root, seed in seeds:
+            with written_for(root, create_graph):
+                self.accumulate(root, seed)
+
+    def accumulate(self, node: Node, g: Tensor) -> None:
+        """Add a cotangent to what has arrived at `node`."""
+        g = sum_to(g, node)
+        held = self.grads.get(node.id)
+        self.grads[node.id] = g if held is None else held + g
+
+    def run(self) -> dict[int, Tensor]:
+        """Visit the nodes newest first, so that every cotangent is complete when it is used."""
+        found: dict[int, Tensor] = {}
+        for node in self.order:
+            if node.id not in self.useful:
+                continue
+            if node.op.kind is Kind.CALL:  # older than its projections, so they are all done
+                with written_for(node, self.create_graph):
+                    self.through_call(node)
+                continue
+            g = self.grads.pop(node.id, None)
+            if g is None:
+                continue
+            g = _run_hooks(node, g)
+            if node.id in self.wanted:
+                found[node.id] = g
+            if is_leaf(node):
+                continue
+            if node.op.kind is Kind.PROJECT:
+                self.calls.setdefault(node.inputs[0].id, {})[node.attrs["index"]] = g
+                continue
+            with written_for(node, self.create_graph):
+                self.through_op(node, g)
+        return found
+
+    def through_op(self, node: Node, g: Tensor) -> None:
+        """Append the vjp of an op."""
+        vjp = node.op.vjp
+        if vjp is None:
+            return
+        wrap = HOOKS.wrap
+        cotangents = vjp(g, wrap(node), *[wrap(n) for n in node.inputs], **node.attrs)
+        for source, cotangent in zip(node.inputs, cotangents, strict=True):
+            if cotangent is None or not source.requires_grad or source.id not in self.useful:
+                continue
+            self.accumulate(source, cotangent() if callable(cotangent) else cotangent)
+
+    def through_call(self, call: Node) -> None:
+        """Append the backward call of a call."""
+        cotangents = self.calls.pop(call.id, None)
+        if not cotangents:
+            return
+        needed = {
+            i for i, n in enumerate(call.inputs) if n.requires_grad and n.id in self.useful
+        }
+        for i, g in HOOKS.call_vjp(call, cotangents, needed).items():
+            self.accumulate(call.inputs[i], g)
+
+
+def _run_hooks(node: Node, g: Tensor) -> Tensor:
+    """Pass a complete cotangent through the hooks of the tensor that stands for the node."""
+    ref = HANDLES.get(node.id)
+    tensor = ref() if ref is not None else None
+    if tensor is None and node.op.kind is Kind.SOURCE:
+        tensor = node.payload.owner() if hasattr(node.payload, "owner") else None
+    return g if tensor is None else tensor._run_hooks(g)  # type: ignore[no-any-return]

@@ -1,0 +1,189 @@
+"""`backward()` and `grad()`: from roots to the leaves that collect gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from lazygrad.engine.autodiff import is_leaf, pullback, reachable
+from lazygrad.engine.graph import DOOMED, HANDLES, HOOKS, Node, Saved
+from lazygrad.engine.modes import STATE
+from lazygrad.errors import GradientError, ShapeError
+from lazygrad.ops.movement import EXPAND
+from lazygrad.ops.opdef import Kind
+from lazygrad.ops.source import DETACH
+
+if TYPE_CHECKING:
+    from lazygrad.engine.tensor import Tensor
+
+
+def owner_of(node: Node) -> Any:
+    """The leaf tensor whose gradient a leaf node stands for, or None when it is gone."""
+    if node.op.kind is not Kind.SOURCE:
+        return node.payload
+    payload = node.payload
+    return payload.owner() if hasattr(payload, "owner") else None
+
+
+def _seed(root: Tensor, gradient: Tensor | None) -> Tensor:
+    if gradient is not None:
+        gradient = gradient if hasattr(gradient, "_node") else type(root)(gradient)
+        if gradient.shape != root.shape:
+            raise ShapeError(
+                f"backward: the gradient has shape {gradient.shape}, the tensor {root.shape}"
+            )
+        return gradient
+    if prod(root.shape) != 1:
+        raise GradientError(
+            f"backward() on a tensor of shape {root.shape}: only one element needs no gradient;"
+            " pass gradient=, or reduce it with .sum() or .mean()"
+        )
+    graph = _graph_of(root)
+    one = graph.constant(1.0, root.dtype)
+    if root.shape:
+        one = graph.append(EXPAND, (one,), {"shape": root.shape})
+    return HOOKS.wrap(one)  # type: ignore[no-any-return]
+
+
+def _graph_of(t: Tensor) -> Any:
+    return t.graph if STATE.capture is None else STATE.capture.graph
+
+
+def _checked_roots(roots: Sequence[Tensor], what: str) -> None:
+    for root in roots:
+        if not root.requires_grad:
+            raise GradientError(
+                f"{what}: the tensor does not require grad: nothing it was made from does"
+                " (requires_grad=True), or it was made under no_grad()"
+            )
+
+
+def _seeds(
+    roots: Sequence[Tensor], gradients: Sequence[Tensor | None]
+) -> list[tuple[Node, Tensor]]:
+    return [
+        (r._node_in(_graph_of(r)), _seed(r, g)) for r, g in zip(roots, gradients, strict=True)
+    ]
+
+
+def run_backward(
+    roots: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+    retain_graph: bool | None,
+    create_graph: bool,
+    assign: bool = False,
+) -> None:
+    """Accumulate (or assign) the gradients of the roots into the leaves they depend on."""
+    _checked_roots(roots, "backward()")
+    seeds = _seeds(roots, gradients)
+    order = reachable(n for n, _ in seeds)
+    wanted = [n for n in order if is_leaf(n)]
+    kept = {n.id: t for n in order if (t := _retaining(n)) is not None}
+    found = pullback(seeds, [*wanted, *(n for n in order if n.id in kept)], create_graph)
+    used: set[int] = {id(g) for g in gradients if g is not None}
+    for node in wanted:
+        leaf = owner_of(node)
+        if leaf is not None and node.id in found:
+            _collect(leaf, _own(found[node.id], used), create_graph, assign)
+    for node_id, tensor in kept.items():
+        if node_id in found:
+            _collect(tensor, _own(found[node_id], used), create_graph, assign)
+    if not (create_graph if retain_graph is None else retain_graph):
+        release(order)
+
+
+def _retaining(node: Node) -> Any:
+    ref = HANDLES.get(node.id)
+    tensor = ref() if ref is not None else None
+    return tensor if tensor is not None and tensor._retains else None
+
+
+def _own(g: Tensor, used: set[int]) -> Tensor:
+    """A handle that no other leaf shares: `a + b` has one cotangent for both."""
+    if g._node is not None:
+        g = type(g)._of(g._node)
+    if id(g) in used or g._node is None or g._node.op.kind is Kind.SOURCE:
+        before = STATE.grad
+        STATE.grad = before and g.requires_grad
+        try:
+            g = g.apply(DETACH) if not g.requires_grad else g * 1
+        finally:
+            STATE.grad = before
+    used.add(id(g))
+    return g
+
+
+def _collect(leaf: Tensor, g: Tensor, create_graph: bool, assign: bool) -> None:
+    old = leaf.grad
+    if assign or old is None:
+        leaf.grad = g
+        return
+    before = STATE.grad
+    STATE.grad = create_graph
+    try:
+        if STATE.capture is None and not STATE.trace:
+            old.realize()
+        leaf.grad = old + g
+    finally:
+        STATE.grad = before
+
+
+def release(order: Iterable[Node]) -> None:
+    """Values saved for this backward pass may go once the pending gradients have read them."""
+    for node in order:
+        if is_leaf(node):
+            continue
+        saved = node.graph.saved.get(node.id)
+        if saved is not None:
+            DOOMED.update(n.id for n in saved.nodes)
+            saved.unpin()
+        if saved is not None or node.id in HANDLES or node.op.kind is Kind.CALL:
+            node.graph.saved[node.id] = Saved([], [])
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of the outputs with respect to the inputs; `.grad` is not touched.
+
+    `create_graph=True` makes them differentiable again. An input that the outputs do not depend
+    on raises `GradientError` unless `allow_unused`, then its gradient is None.
+
+    >>> import lazygrad as lg
+    >>> x = lg.tensor(3.0, requires_grad=True)
+    >>> (dy,) = lg.grad(x ** 3, x, create_graph=True)
+    >>> lg.grad(dy, x)[0].item()
+    18.0
+    """
+    roots = [outputs] if hasattr(outputs, "_node") else list(outputs)
+    leaves: list[Any] = [inputs] if hasattr(inputs, "_node") else list(inputs)
+    if grad_outputs is None:
+        gradients: list[Any] = [None] * len(roots)
+    else:
+        gradients = [grad_outputs] if hasattr(grad_outputs, "_node") else list(grad_outputs)
+    _checked_roots(roots, "grad()")
+    for leaf in leaves:
+        if not leaf.requires_grad:
+            raise GradientError("grad(): one of the inputs does not require grad")
+    seeds = _seeds(roots, gradients)
+    graph = seeds[0][0].graph
+    wanted = [leaf._node_in(graph) for leaf in leaves]
+    found = pullback(seeds, wanted, create_graph)
+    results: list[Any] = []
+    for node in wanted:
+        g = found.get(node.id)
+        if g is None and not allow_unused:
+            raise GradientError(
+                "grad(): one of the inputs is not used by the outputs; pass allow_unused=True to"
+                " get None for it"
+            )
+        results.append(g if g is None or g._node is None else type(g)._of(g._node))
+    if not (create_graph if retain_graph is None else retain_graph):
+        release(reachable(n for n, _ in seeds))
+    return tuple(results)

@@ -1,0 +1,186 @@
+"""A `Body`: a frozen piece of graph that can be called, differentiated and inlined.
+
+Captured functions, optimizer updates and backward passes are bodies; calling one appends a single
+`call` node. A body is a cut through a traced graph: from `inputs` (any nodes) to `outputs`. Its
+`vjp` is another body, made once per set of cotangents: it reads the same inputs, the cotangents
+and some forward values, which become further outputs of this body (`residuals`), so that a
+backward pass never recomputes the forward.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lazygrad.engine.autodiff import pullback
+from lazygrad.engine.graph import HOOKS, Graph, Node
+from lazygrad.engine.modes import STATE
+from lazygrad.ops.opdef import Kind
+from lazygrad.ops.source import CALL, DATA, PROJECT
+
+if TYPE_CHECKING:
+    from lazygrad.engine.tensor import Tensor
+
+_uids = itertools.count(1)
+
+
+class Body:
+    """Nodes between `inputs` and `outputs`; `effects` run whenever the body does."""
+
+    def __init__(
+        self, inputs: Sequence[Node], outputs: Sequence[Node], effects: Sequence[Node] = ()
+    ) -> None:
+        self.uid = next(_uids)
+        self.inputs = tuple(inputs)
+        self.results = len(outputs)  # outputs beyond are residuals
+        self.outputs = list(outputs)
+        self.effects = tuple(effects)
+        self.nodes = between(self.inputs, [*self.outputs, *self.effects])
+        self._residual_index = {n.id: i for i, n in reversed(list(enumerate(outputs)))}
+        self.program: Any = None  # the program that ran it last, for reports
+        self._vjps: dict[tuple[tuple[int, ...], tuple[int, ...]], Vjp] = {}
+
+    def residual(self, node: Node) -> int:
+        """The output index under which the value of an inner node can be had."""
+        found = self._residual_index.get(node.id)
+        if found is None:
+            found = self._residual_index[node.id] = len(self.outputs)
+            self.outputs.append(node)
+        return found
+
+    def vjp(self, cotangents: tuple[int, ...], needed: tuple[int, ...]) -> Vjp:
+        """The backward body for cotangents of these outputs and gradients of these inputs."""
+        key = (cotangents, needed)
+        found = self._vjps.get(key)
+        if found is None:
+            found = self._vjps[key] = _differentiate(self, cotangents, needed)
+        return found
+
+
+class Vjp:
+    """A backward body and where its inputs come from."""
+
+    def __init__(
+        self, body: Body, sources: list[int], residuals: list[int], grads: list[int]
+    ) -> None:
+        self.body = body
+        self.sources = sources  # positions in the forward body's inputs
+        self.residuals = residuals  # positions in the forward body's outputs
+        self.grads = grads  # output i of `body` is the gradient of forward input grads[i]
+
+
+def between(inputs: Iterable[Node], roots: Iterable[Node]) -> tuple[Node, ...]:
+    """The nodes that the roots need, down to and without the inputs, oldest first."""
+    stop = {n.id for n in inputs}
+    seen: dict[int, Node] = {}
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if node.id in seen or node.id in stop:
+            continue
+        seen[node.id] = node
+        stack.extend(node.inputs)
+    return tuple(seen[i] for i in sorted(seen))
+
+
+def replay_nodes(
+    body: Body, graph: Graph, inputs: Sequence[Node], extra: Iterable[Node] = ()
+) -> dict[int, Node]:
+    """Append copies of the body's nodes to `graph`; maps old ids to the new nodes."""
+    env: dict[int, Node] = {
+        old.id: new for old, new in zip(body.inputs, inputs, strict=True)
+    }
+    nodes = between(body.inputs, [*body.outputs, *body.effects, *extra])
+    for node in nodes:
+        env[node.id] = graph.clone(node, tuple(env[n.id] for n in node.inputs))
+    return env
+
+
+def _differentiate(body: Body, cotangents: tuple[int, ...], needed: tuple[int, ...]) -> Vjp:
+    """Trace the backward pass of a body in a graph of its own."""
+    graph = Graph(f"backward {body.uid}")
+    state = STATE.graph, STATE.capture
+    STATE.graph, STATE.capture = graph, None
+    try:
+        sources = [
+            graph.source(("input", i), n.shape, n.dtype, DATA, n.requires_grad, n.weak)
+            for i, n in enumerate(body.inputs)
+        ]
+        env = replay_nodes(body, graph, sources)
+        outputs = [env[body.outputs[i].id] for i in cotangents]
+        seeds = [
+            graph.source(("cotangent", i), n.shape, n.dtype, DATA, True)
+            for i, n in zip(cotangents, outputs, strict=True)
+        ]
+        forward = {new.id: old for old, new in _pairs(body, env)}
+        found = pullback(
+            [(n, HOOKS.wrap(s)) for n, s in zip(outputs, seeds, strict=True)],
+            [sources[i] for i in needed],
+            create_graph=True,
+        )
+        grads = [i for i in needed if sources[i].id in found]
+        roots = [found[sources[i].id]._node_in(graph) for i in grads]
+    finally:
+        STATE.graph, STATE.capture = state
+    cut = _residual_cut(roots, forward)
+    used = {n.id for n in between(cut, roots)} | {n.id for n in roots}
+    kept_sources = [i for i, n in enumerate(sources) if n.id in used]
+    inputs = [*(sources[i] for i in kept_sources), *seeds, *cut]
+    residuals = [body.residual(forward[n.id]) for n in cut]
+    return Vjp(Body(inputs, roots), kept_sources, residuals, grads)
+
+
+def _pairs(body: Body, env: dict[int, Node]) -> Iterable[tuple[Node, Node]]:
+    nodes = between(body.inputs, [*body.outputs, *body.effects])
+    return [(n, env[n.id]) for n in nodes]
+
+
+def _residual_cut(roots: Sequence[Node], forward: dict[int, Any]) -> list[Node]:
+    """The forward values that the gradient nodes read; views and constants are made again."""
+    cut: dict[int, Node] = {}
+    seen: set[int] = set()
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if node.id in seen:
+            continue
+        seen.add(node.id)
+        if node.id in forward and node.op.kind not in (Kind.SOURCE, Kind.VIEW):
+            cut[node.id] = node
+        else:
+            stack.extend(node.inputs)
+    return [cut[i] for i in sorted(cut)]
+
+
+def append_call(graph: Graph, body: Body, inputs: Sequence[Node], requires_grad: bool) -> Node:
+    """Append one `call` node of a body."""
+    return graph.append(CALL, tuple(inputs), requires_grad=requires_grad, payload=body)
+
+
+def project(call: Node, index: int) -> Node:
+    """Output `index` of a call, as a node."""
+    spec = call.payload.outputs[index]
+    return call.graph.project(
+        PROJECT, call, index, spec, call.requires_grad and spec.requires_grad
+    )
+
+
+def call_vjp(call: Node, cotangents: dict[int, Tensor], needed: set[int]) -> dict[int, Tensor]:
+    """The gradients of a call's inputs: one more call, of the backward body."""
+    graph, body = call.graph, call.payload
+    indices = tuple(sorted(cotangents))
+    vjp = body.vjp(indices, tuple(sorted(needed)))
+    if not vjp.grads:
+        return {}
+    inputs = [
+        *(call.inputs[i] for i in vjp.sources),
+        *(cotangents[i]._node_in(graph) for i in indices),
+        *(project(call, i) for i in vjp.residuals),
+    ]
+    wants = STATE.grad and any(n.requires_grad for n in inputs)
+    back = append_call(graph, vjp.body, inputs, wants)
+    return {i: HOOKS.wrap(project(back, k)) for k, i in enumerate(vjp.grads)}
+
+
+HOOKS.call_vjp = call_vjp

@@ -1,0 +1,400 @@
+"""The graph: an append-only record of operations.
+
+A `Node` is structure only: op, inputs, attributes, shape, dtype, the user's line. Values live in
+side tables of the `Graph`, which lists its live nodes in creation order and holds them weakly:
+tensors (and captured programs) keep nodes alive, and a node keeps its inputs alive.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import weakref
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import CodeType, TracebackType
+from typing import Any, Self
+
+from lazygrad.config import config
+from lazygrad.dtypes import DType
+from lazygrad.engine.frozen import Site
+from lazygrad.engine.modes import STATE
+from lazygrad.engine.storage import Ref, Storage
+from lazygrad.errors import FrozenGraphError, InternalError
+from lazygrad.ops.opdef import Array, Kind, OpDef
+from lazygrad.ops.source import CONST, LITERAL, LITERAL_VALUES, PARAM
+from lazygrad.shapes import Shape
+
+PACKAGE = str(Path(__file__).resolve().parent.parent)
+_ids = itertools.count(1)
+NO_ATTRS: Mapping[str, Any] = {}
+
+
+class Hooks:
+    """What later modules plug in: this one is imported by all of them."""
+
+    wrap: Callable[[Node], Any]  # the tensor that stands for a node
+    tensor: type[Any]  # `Tensor`
+    call_vjp: Callable[[Node, dict[int, Any], set[int]], dict[int, Any]]
+    realize_graph: Callable[[Graph], None]
+    visualize: Callable[..., Any]
+    to_mermaid: Callable[..., str]
+    listing: Callable[..., str]
+
+
+HOOKS = Hooks()
+
+
+class KeyedRef(weakref.ref[Any]):
+    """A weak reference that knows its key in a table."""
+
+    __slots__ = ("key",)
+    key: Any
+
+
+class Node:
+    """One operation in a graph; immutable by convention."""
+
+    __slots__ = (
+        "__weakref__", "attrs", "dtype", "graph", "id", "inputs", "label", "op", "payload",
+        "requires_grad", "shape", "site", "weak",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        graph: Graph,
+        op: OpDef,
+        inputs: tuple[Node, ...],
+        attrs: Mapping[str, Any],
+        shape: Shape,
+        dtype: DType,
+        requires_grad: bool,
+        weak: bool,
+        site: tuple[CodeType, int] | None,
+        payload: Any,
+    ) -> None:
+        self.id = next(_ids)
+        self.graph = graph
+        self.op = op
+        self.inputs = inputs
+        self.attrs = attrs
+        self.shape = shape
+        self.dtype = dtype
+        self.requires_grad = requires_grad
+        self.weak = weak
+        self.site = site
+        self.payload = payload
+        self.label = ""
+
+    @property
+    def where(self) -> Site | None:
+        """The user's line that made it."""
+        if self.site is None:
+            return None
+        code, line = self.site
+        return Site(code.co_filename, line, code.co_name)
+
+    @property
+    def kind(self) -> str:
+        """What a picture shows: param, data, const, state or computed."""
+        if self.op.kind is not Kind.SOURCE:
+            return "computed"
+        return "const" if self.op is LITERAL else self.op.name
+
+    def __repr__(self) -> str:
+        return f"<node {self.id} {self.op.name} {self.shape} {self.dtype.name}>"
+
+
+def user_site() -> tuple[CodeType, int] | None:
+    """The innermost frame outside of lazygrad, as (code, line)."""
+    if STATE.site is not None:
+        return STATE.site  # type: ignore[no-any-return]
+    frame = sys._getframe(1)
+    while frame.f_code.co_filename.startswith(PACKAGE):
+        if frame.f_back is None:
+            return None
+        frame = frame.f_back
+    return frame.f_code, frame.f_lineno
+
+
+class Saved:
+    """What a realized tensor holds for its backward pass: nodes with values, pinned versions."""
+
+    __slots__ = ("__weakref__", "nodes", "refs")
+
+    def __init__(self, nodes: list[Node], refs: list[Ref]) -> None:
+        self.nodes = nodes
+        self.refs = refs
+        for ref in refs:
+            ref.pins += 1
+
+    def unpin(self) -> None:
+        """Let go of the versions: they may be overwritten."""
+        for ref in self.refs:
+            ref.pins -= 1
+        self.refs, self.nodes = [], []
+
+    def __del__(self) -> None:
+        self.unpin()
+
+
+class Graph:
+    """An explicit computational graph.
+
+    >>> from lazygrad import Tensor, Graph
+    >>> g = Graph()
+    >>> y = Tensor([1.0, 2.0], graph=g).exp()
+    >>> [node.op.name for node in g.nodes]
+    ['data', 'exp']
+    """
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+        self.frozen = False
+        self.flush_at: int = config.flush_nodes
+        self.values: dict[int, Array | Ref] = {}  # realized nodes
+        self.leases: dict[int, Any] = {}  # keeps the arena of a value
+        self.saved: dict[int, Saved] = {}
+        self._refs: dict[int, KeyedRef] = {}
+        self._sources: dict[Any, KeyedRef] = {}
+        self._entered: list[Graph | None] = []
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The live nodes in creation order."""
+        return tuple(n for r in list(self._refs.values()) if (n := r()) is not None)
+
+    def __len__(self) -> int:
+        return len(self._refs)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __enter__(self) -> Self:
+        self._entered.append(STATE.graph)
+        STATE.graph = self
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        STATE.graph = self._entered.pop()
+
+    def _died(self, ref: KeyedRef) -> None:
+        key = ref.key
+        self._refs.pop(key, None)
+        self.forget(key)
+        self.saved.pop(key, None)
+
+    def forget(self, node_id: int) -> None:
+        """Drop the value of a node."""
+        DOOMED.discard(node_id)
+        if self.values.pop(node_id, None) is not None:
+            self.leases.pop(node_id, None)
+
+    def append(
+        self,
+        op: OpDef,
+        inputs: tuple[Node, ...],
+        attrs: Mapping[str, Any] = NO_ATTRS,
+        *,
+        requires_grad: bool = False,
+        weak: bool = False,
+        payload: Any = None,
+    ) -> Node:
+        """Append a node; its shape and dtype come from `op.infer`, which raises on bad ones."""
+        if self.frozen:
+            raise FrozenGraphError(
+                f"cannot append {op.name!r} to a frozen graph; make a new Graph() or call the"
+                " captured function again"
+            )
+        shape, dtype = op.infer(*inputs, **attrs)
+        node = Node(
+            self, op, inputs, attrs, shape, dtype, requires_grad, weak, user_site(), payload
+        )
+        ref = KeyedRef(node, self._died)
+        ref.key = node.id
+        self._refs[node.id] = ref
+        return node
+
+    def clone(self, node: Node, inputs: tuple[Node, ...], payload: Any = None) -> Node:
+        """Append a copy of a node (of another graph) over other inputs; nothing is re-inferred."""
+        new = Node(
+            self, node.op, inputs, node.attrs, node.shape, node.dtype, node.requires_grad,
+            node.weak, node.site, node.payload if payload is None else payload,
+        )  # fmt: skip
+        new.label = node.label
+        ref = KeyedRef(new, self._died)
+        ref.key = new.id
+        self._refs[new.id] = ref
+        return new
+
+    # sources ------------------------------------------------------------------------------
+
+    def _find(self, key: Any) -> Node | None:
+        ref = self._sources.get(key)
+        return None if ref is None else ref()
+
+    def _intern(self, key: Any, node: Node) -> Node:
+        table = self._sources
+
+        def drop(ref: KeyedRef) -> None:
+            if table.get(ref.key) is ref:
+                del table[ref.key]
+
+        ref = KeyedRef(node, drop)
+        ref.key = key
+        table[key] = ref
+        return node
+
+    def source(
+        self, payload: Any, shape: Shape, dtype: DType, op: OpDef,
+        requires_grad: bool = False, weak: bool = False,
+    ) -> Node:  # fmt: skip
+        """The source node of a payload (a `Ref`, an input of a capture), interned per graph."""
+        key = (payload, requires_grad)
+        found = self._find(key)
+        if found is None:
+            found = self.append(
+                PARAM if requires_grad else op, (), {"shape": shape, "dtype": dtype},
+                requires_grad=requires_grad, weak=weak, payload=payload,
+            )  # fmt: skip
+            storage = getattr(payload, "storage", None)
+            if storage is not None and storage.label:
+                found.label = storage.label
+            self._intern(key, found)
+        return found
+
+    def constant(self, value: float | int | bool, dtype: DType, weak: bool = False) -> Node:
+        """A 0-d constant; the few values that rewrites name are part of the structure."""
+        key = (value, type(value), dtype, weak)
+        if value == 0 and str(value).startswith("-"):
+            key = ("-0", float, dtype, weak)
+        found = self._find(key)
+        if found is None:
+            attrs: dict[str, Any] = {"shape": (), "dtype": dtype}
+            is_literal = type(value) is bool or (value in LITERAL_VALUES and key[0] != "-0")
+            if is_literal:
+                attrs["value"] = value
+            found = self.append(
+                LITERAL if is_literal else CONST, (), attrs, weak=weak,
+                payload=None if is_literal else value,
+            )  # fmt: skip
+            self._intern(key, found)
+        return found
+
+    def versioned(self, op: OpDef, node: Node, leaf: Any) -> Node:
+        """The interned `version` node of a leaf over its pending value."""
+        key = ("version", node.id)
+        found = self._find(key)
+        if found is None:
+            found = self.append(op, (node,), requires_grad=True, payload=leaf)
+            self._intern(key, found)
+        return found
+
+    def project(self, op: OpDef, call: Node, index: int, spec: Any, requires_grad: bool) -> Node:
+        """The interned projection `index` of a call."""
+        key = (call.id, index)
+        found = self._find(key)
+        if found is None:
+            found = self.append(
+                op, (call,), {"index": index, "shape": spec.shape, "dtype": spec.dtype},
+                requires_grad=requires_grad, weak=spec.weak,
+            )  # fmt: skip
+            self._intern(key, found)
+        return found
+
+    # values -------------------------------------------------------------------------------
+
+    def value(self, node: Node) -> Array:
+        """The array of a realized node."""
+        held = self.values.get(node.id)
+        if held is None:
+            raise InternalError(f"{node} has no value")
+        return held.array() if type(held) is Ref else held  # type: ignore[return-value]
+
+    def freeze(self) -> Self:
+        """No node can be appended any more."""
+        self.frozen = True
+        return self
+
+    # what users do with a graph -----------------------------------------------------------
+
+    def realize(self) -> Self:
+        """Compute every live tensor of this graph."""
+        HOOKS.realize_graph(self)
+        return self
+
+    def visualize(
+        self, filename: str | None = None, view: bool = False, format: str = "svg",
+        stage: str = "traced",
+    ) -> Any:  # fmt: skip
+        """A `graphviz.Digraph` of the live nodes; saved to `filename` when one is given."""
+        return HOOKS.visualize(self, filename=filename, view=view, format=format, stage=stage)
+
+    def to_mermaid(self) -> str:
+        """The graph as a Mermaid flowchart, which needs no program to be drawn."""
+        return HOOKS.to_mermaid(self)
+
+    def __str__(self) -> str:
+        return HOOKS.listing(self)
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        source = HOOKS.visualize(self)
+        bundle: dict[str, Any] = source._repr_mimebundle_(**kwargs)
+        return bundle
+
+    def __repr__(self) -> str:
+        name = f" {self.name!r}" if self.name else ""
+        return f"<Graph{name}: {len(self)} nodes{', frozen' if self.frozen else ''}>"
+
+
+DOOMED: set[int] = set()  # values that only a pending backward pass still reads
+HANDLES: dict[int, KeyedRef] = {}  # node id -> the live tensor that stands for it
+PENDING: dict[int, KeyedRef] = {}  # those whose node has no value yet
+
+
+def _handle_died(ref: KeyedRef) -> None:
+    key = ref.key
+    if HANDLES.get(key) is ref:
+        del HANDLES[key]
+        PENDING.pop(key, None)
+
+
+def register_handle(node: Node, tensor: Any) -> None:
+    """Make `tensor` the handle of `node`: while it lives, the node's value is worth storing."""
+    ref = KeyedRef(tensor, _handle_died)
+    ref.key = node.id
+    HANDLES[node.id] = ref
+    if node.id not in node.graph.values:
+        PENDING[node.id] = ref
+
+
+def mark_realized(node: Node) -> None:
+    """The node has a value now."""
+    PENDING.pop(node.id, None)
+
+
+def get_default_graph() -> Graph:
+    """The graph that new nodes of this thread go to, unless a tensor brings its own."""
+    graph = STATE.graph
+    if graph is None:
+        if STATE.default is None:
+            STATE.default = Graph("default")
+        graph = STATE.default
+    return graph
+
+
+def set_default_graph(graph: Graph) -> None:
+    """Make `graph` the default graph of this thread."""
+    if not isinstance(graph, Graph):
+        raise TypeError(f"set_default_graph takes a Graph, got {type(graph).__name__}")
+    STATE.default = graph
+
+
+def storage_source(graph: Graph, storage: Storage, requires_grad: bool, weak: bool) -> Node:
+    """The source node of the current version of a storage."""
+    return graph.source(
+        storage.ref, storage.shape, storage.dtype, storage.op, requires_grad, weak
+    )

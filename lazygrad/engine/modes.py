@@ -1,0 +1,116 @@
+"""What a thread is doing: gradient mode, the current graph, the capture in progress.
+
+One small object per thread, looked up once per operation.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from lazygrad.config import config
+
+if TYPE_CHECKING:
+    from lazygrad.engine.capture import Capture
+    from lazygrad.engine.graph import Graph
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class State(threading.local):
+    """The state of one thread."""
+
+    grad: bool = True
+    graph: Graph | None = None  # the current graph; None until the first node
+    default: Graph | None = None  # what `set_default_graph` chose
+    capture: Capture | None = None  # the innermost capture in progress
+    site: Any = None  # overrides the user's line while gradients are written
+    trace: bool = False  # inside a trace of a subgraph: nothing may be realized
+
+
+STATE = State()
+LOCK = threading.RLock()  # realizing, capturing and replaying are serialised
+
+
+class _GradMode:
+    """A context manager and decorator that sets the gradient mode."""
+
+    mode = True
+
+    def __init__(self) -> None:
+        self._before: list[bool] = []
+
+    def __enter__(self) -> Self:
+        self._before.append(STATE.grad)
+        STATE.grad = self.mode
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        STATE.grad = self._before.pop()
+
+    def __call__(self, fn: F) -> F:
+        @functools.wraps(fn)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with type(self)():
+                return fn(*args, **kwargs)
+
+        return wrapped  # type: ignore[return-value]  # wraps keeps the signature
+
+
+class no_grad(_GradMode):  # noqa: N801  PyTorch's name
+    """Operations inside record no gradient.
+
+    >>> import lazygrad as lg
+    >>> w = lg.tensor(2.0, requires_grad=True)
+    >>> with lg.no_grad():
+    ...     (w * 3).requires_grad
+    False
+    """
+
+    mode = False
+
+    def __new__(cls, fn: Callable[..., Any] | None = None) -> Any:
+        """`@no_grad` without parentheses decorates at once."""
+        self = super().__new__(cls)
+        if fn is None:
+            return self
+        self._before = []
+        return self(fn)
+
+
+class inference_mode(no_grad):  # noqa: N801
+    """The same as `no_grad`; PyTorch's other name for it."""
+
+
+class enable_grad(_GradMode):  # noqa: N801
+    """Operations inside record gradients even within `no_grad`."""
+
+
+class set_grad_enabled(_GradMode):  # noqa: N801
+    """Set the gradient mode to a flag, at once and until the end of a `with` block."""
+
+    def __init__(self, mode: bool) -> None:
+        super().__init__()
+        self.mode = bool(mode)
+        self._before.append(STATE.grad)
+        STATE.grad = self.mode
+
+    def __enter__(self) -> Self:
+        return self
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations record gradients in this thread."""
+    return STATE.grad
+
+
+def capturing() -> bool:
+    """Whether this thread is tracing a captured function."""
+    return STATE.capture is not None
+
+
+def epoch() -> int:
+    """The number that changes when a captured function has to check its guards."""
+    return int(config.epoch)

@@ -1,0 +1,106 @@
+"""The protocols that let NumPy and other array libraries take a tensor, and pickling."""
+
+from __future__ import annotations
+
+import copy as _copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lazygrad.engine.modes import STATE
+from lazygrad.errors import LazygradError
+from lazygrad.ops.opdef import all_ops
+from lazygrad.ops.scalar_math import WORDS
+
+if TYPE_CHECKING:
+    from lazygrad.engine.tensor import Tensor
+
+_NAMES = {"multiply": "mul", "subtract": "sub", "divide": "div", "true_divide": "div",
+          "power": "pow", "absolute": "abs", "negative": "neg", "remainder": "mod",
+          "floor_divide": "floordiv", "greater": "gt", "greater_equal": "ge", "less": "lt",
+          "less_equal": "le", "equal": "eq", "not_equal": "ne", "rint": "round"}  # fmt: skip
+
+
+def _op_for(ufunc: Any) -> Any:
+    """The op whose scalar word is this ufunc."""
+    if not _UFUNC_OPS:
+        by_name = {op.name: op for op in all_ops()}
+        for word in WORDS.values():
+            if isinstance(word.function, np.ufunc) and word.name in by_name:
+                _UFUNC_OPS[word.function.__name__] = by_name[word.name]
+        for ufunc_name, op_name in _NAMES.items():
+            if op_name in by_name:
+                _UFUNC_OPS[ufunc_name] = by_name[op_name]
+    return _UFUNC_OPS.get(ufunc.__name__)
+
+
+_UFUNC_OPS: dict[str, Any] = {}
+
+
+class NumpyProtocols:
+    """`np.asarray(t)`, `np.exp(t)`, `array * t`, DLPack, copy and pickle."""
+
+    __slots__ = ()
+
+    def __array__(self: Any, dtype: Any = None, copy: bool | None = None) -> Any:
+        array = self.numpy()
+        if dtype is not None and np.dtype(dtype) != array.dtype:
+            if copy is False:
+                raise ValueError("a conversion of dtype needs a copy")
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __array_ufunc__(self: Any, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        out = kwargs.pop("out", None)
+        op = _op_for(ufunc)
+        if method == "__call__" and op is not None and not kwargs:
+            first = next(x for x in inputs if hasattr(x, "_node"))
+            result = type(first)._apply_any(op, *inputs)
+            if out is None or (isinstance(out[0], np.ndarray) and not out[0].flags.writeable):
+                return result  # `p.data -= t`: the array is read-only, the result is assigned
+            if hasattr(out[0], "_node"):
+                return out[0]._rebind(result)
+            np.copyto(out[0], result.numpy(), casting="same_kind")
+            return out[0]
+        arrays = [x.numpy() if hasattr(x, "_node") else x for x in inputs]
+        if out is not None:
+            kwargs["out"] = out
+        return getattr(ufunc, method)(*arrays, **kwargs)
+
+    def __dlpack__(self: Any, **kwargs: Any) -> Any:
+        return self.numpy(copy=True).__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+    def __deepcopy__(self: Any, memo: dict[int, Any]) -> Any:
+        if self._node is not None and self.requires_grad:
+            raise LazygradError("only leaves can be deep-copied; use .detach() or .clone()")
+        found = memo.get(id(self))
+        if found is None:
+            found = self.__class__.__new__(self.__class__)
+            found.__setstate__(self.__getstate__())
+            memo[id(self)] = found
+            if self._grad is not None:
+                found._grad = _copy.deepcopy(self._grad, memo)
+        return found
+
+    def __getstate__(self: Any) -> Any:
+        if STATE.capture is not None:
+            STATE.capture.refuse_value(self)
+        extra = dict(getattr(self, "__dict__", {}))
+        op = self._storage.op.name if self._storage is not None else "data"
+        return (np.array(self.numpy()), self.requires_grad, self._label, op, extra)
+
+    def __setstate__(self: Any, state: Any) -> None:
+        array, requires_grad, label, op, extra = state
+        self._restore(array, requires_grad, label, op)
+        if extra:
+            self.__dict__.update(extra)
+
+    def __reduce_ex__(self: Any, protocol: Any) -> Any:
+        return (_blank, (type(self),), self.__getstate__())
+
+
+def _blank(kind: type[Tensor]) -> Any:
+    return kind.__new__(kind)

@@ -1,0 +1,444 @@
+"""Realizing: pending nodes become values, through the program cache.
+
+`realize_nodes` takes the pending nodes that the targets need, keys them structurally, finds or
+builds the program of that structure and runs it. What is worth keeping comes out of the same run:
+every value that a live tensor shows, pending writes of state, values that other pending tensors
+read, and what a later backward pass of a realized tensor will read.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from lazygrad.config import config
+from lazygrad.engine.autodiff import is_leaf, pullback
+from lazygrad.engine.body import project
+from lazygrad.engine.freeze import freeze
+from lazygrad.engine.graph import DOOMED, HANDLES, HOOKS, PENDING, Graph, Node, Saved, mark_realized
+from lazygrad.engine.modes import LOCK, STATE
+from lazygrad.engine.program import Program, program_for, settings_key
+from lazygrad.engine.storage import Ref, Storage
+from lazygrad.errors import CaptureError
+from lazygrad.ops.opdef import Array, Kind
+from lazygrad.ops.source import CONST, DATA, LITERAL
+
+WRITES: dict[int, Storage] = {}  # node id -> the storage that it is the next version of
+SEGMENT = 256  # nodes per program when a huge pending graph is cut
+HUGE = 4096
+
+
+class Kept:
+    """Which nodes of a pending set stay readable: positions, and (call position, output)."""
+
+    __slots__ = ("calls", "nodes", "refs")
+
+    def __init__(self, nodes: list[int], calls: list[tuple[int, int]], refs: list[int]) -> None:
+        self.nodes = nodes
+        self.calls = calls
+        self.refs = refs  # positions of sources whose version is pinned
+
+
+class Entry:
+    """A cached realization: the program and what to keep for backward."""
+
+    __slots__ = ("bound", "kept", "program")
+
+    def __init__(self, program: Program, bound: list[Any], kept: Kept) -> None:
+        self.program = program
+        self.bound = bound  # how to find each source: (position,) or (call position, node)
+        self.kept = kept
+
+
+_ENTRIES: OrderedDict[Any, Entry] = OrderedDict()
+_LIMIT = 512
+
+
+def pending_set(roots: Iterable[Node]) -> list[Node]:
+    """The nodes without a value that the roots need, and the values they start from; oldest first."""
+    seen: dict[int, Node] = {}
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if node.id in seen:
+            continue
+        seen[node.id] = node
+        if node.id not in node.graph.values:
+            stack.extend(node.inputs)
+    return [seen[i] for i in sorted(seen)]
+
+
+def is_bound(node: Node) -> bool:
+    """Whether its value comes from outside of the program."""
+    return node.op is not LITERAL and (
+        node.op.kind is Kind.SOURCE or node.id in node.graph.values
+    )
+
+
+def value_of(node: Node) -> Array:
+    """The array of a bound node."""
+    if node.op is CONST:
+        return np.asarray(node.payload, node.dtype.dtype)
+    held = node.graph.values.get(node.id)
+    if held is None:
+        held = node.payload
+    return held if isinstance(held, np.ndarray) else held.array()  # type: ignore[no-any-return]
+
+
+def _structural_key(nodes: list[Node], roots: list[int], extra: Any) -> Any:
+    index = {n.id: i for i, n in enumerate(nodes)}
+    parts: list[Any] = []
+    for n in nodes:
+        if is_bound(n):
+            parts.append((n.op.kind is Kind.SOURCE, n.shape, n.dtype))
+        elif n.op.kind is Kind.CALL:
+            parts.append((n.payload.uid, tuple([index[i.id] for i in n.inputs])))
+        else:
+            attrs = tuple(n.attrs.items()) if n.attrs else ()
+            parts.append((n.op, n.dtype, tuple([index[i.id] for i in n.inputs]), attrs))
+    return (tuple(parts), tuple(roots), extra, settings_key())
+
+
+def _outside_readers(nodes: list[Node], inside: set[int]) -> list[Node]:
+    """The nodes of the set that pending tensors outside of it read (projections included)."""
+    found: dict[int, Node] = {}
+    seen: set[int] = set()
+    stack = [
+        t._node
+        for r in list(PENDING.values())
+        if (t := r()) is not None and t._node is not None and t._node.id not in inside
+    ]
+    while stack:
+        node = stack.pop()
+        if node.id in seen or node.id in node.graph.values or node.op.kind is Kind.SOURCE:
+            continue
+        seen.add(node.id)
+        if node.id in inside:
+            found[node.id] = node
+        elif node.op.kind is Kind.PROJECT and node.inputs[0].id in inside:
+            found[node.id] = node
+        else:
+            stack.extend(node.inputs)
+    return [found[i] for i in sorted(found)]
+
+
+def _residuals(roots: list[Node], nodes: list[Node]) -> Kept:
+    """What a backward pass from these roots would read, by writing that pass down and reading it."""
+    index = {n.id: i for i, n in enumerate(nodes)}
+    graph = roots[0].graph
+    before = STATE.graph
+    STATE.graph = graph
+    try:
+        seeds = [
+            (n, HOOKS.wrap(graph.source(("probe", n.id), n.shape, n.dtype, DATA))) for n in roots
+        ]
+        leaves = [n for n in nodes if n.requires_grad and is_leaf(n)]
+        grads = pullback(seeds, leaves)
+    finally:
+        STATE.graph = before
+    stack = [g._node for g in grads.values()]
+    kept, calls, refs = set(), set(), set()
+    seen: set[int] = set()
+    while stack:
+        node = stack.pop()
+        if node is None or node.id in seen:
+            continue
+        seen.add(node.id)
+        if node.id in index and node.op.kind is not Kind.VIEW:
+            if not is_bound(node):
+                kept.add(index[node.id])
+            elif isinstance(node.payload, Ref):
+                refs.add(index[node.id])
+        elif node.op.kind is Kind.PROJECT and node.inputs[0].id in index:
+            calls.add((index[node.inputs[0].id], node.attrs["index"]))
+        else:
+            stack.extend(node.inputs)
+    return Kept(sorted(kept), sorted(calls), sorted(refs))
+
+
+def _differentiable_roots(shown: list[Node]) -> list[Node]:
+    """The shown nodes from which a backward pass may start later."""
+    return [
+        n for n in shown
+        if n.requires_grad and not is_leaf(n) and n.id not in n.graph.saved
+    ]  # fmt: skip
+
+
+class _Run:
+    """One realization: which nodes, which of them come out, where their values go."""
+
+    def __init__(self, targets: Sequence[Node]) -> None:
+        self.nodes = pending_set(targets)
+        inside = {n.id for n in self.nodes}
+        self._add_projections(inside)
+        self.writes = [
+            (n, s) for n in self.nodes
+            if (s := WRITES.get(n.id)) is not None and n.id not in n.graph.values
+        ]  # fmt: skip
+        wanted = {n.id for n in targets}
+        self.shown = [
+            n for n in self.nodes
+            if not is_bound(n)
+            and (n.id in HANDLES or (n.id in wanted and n.id not in WRITES))
+            and n.op.kind is not Kind.CALL
+        ]  # fmt: skip
+        self.readers = [
+            n for n in _outside_readers(self.nodes, inside)
+            if n.id not in HANDLES and n.id not in WRITES
+        ]  # fmt: skip
+        for n in self.readers:
+            if n.id not in inside:
+                self.nodes.append(n)
+        self.roots = _differentiable_roots(self.shown)
+
+    def _add_projections(self, inside: set[int]) -> None:
+        """A call runs once: whatever is alive of its other outputs comes along."""
+        for call in [n for n in self.nodes if n.op.kind is Kind.CALL and not is_bound(n)]:
+            for i in range(call.payload.results):
+                found = call.graph._find((call.id, i))
+                if found is None or found.id in inside or found.id in found.graph.values:
+                    continue
+                if found.id in HANDLES or found.id in WRITES:
+                    self.nodes.append(found)
+                    inside.add(found.id)
+
+    def entry(self) -> Entry:
+        """The cached program of this structure, built when it is new."""
+        index = {n.id: i for i, n in enumerate(self.nodes)}
+        out = [index[n.id] for n in self.shown]
+        wr = [index[n.id] for n, _ in self.writes]
+        rd = [index[n.id] for n in self.readers]
+        sources = [
+            index.get(found.id, -1) if (found := _ref_source(s, self.nodes)) is not None else -1
+            for _, s in self.writes
+        ]
+        extra = (tuple(wr), tuple(rd), tuple(sources), tuple(index[n.id] for n in self.roots))
+        key = _structural_key(self.nodes, out, extra)
+        found = _ENTRIES.get(key)
+        if found is None:
+            kept = _residuals(self.roots, self.nodes) if self.roots else Kept([], [], [])
+            kept.nodes = sorted({*kept.nodes, *rd} - set(out))
+            frozen, bound = freeze(
+                self.nodes, out, kept.nodes, kept.calls,
+                list(zip(wr, sources, (s for _, s in self.writes), strict=True)), is_bound,
+            )  # fmt: skip
+            found = _ENTRIES[key] = Entry(program_for(frozen), bound, kept)
+            while len(_ENTRIES) > _LIMIT:
+                _ENTRIES.popitem(last=False)
+        else:
+            _ENTRIES.move_to_end(key)
+        return found
+
+    def execute(self) -> None:
+        """Run the program and put every value where it belongs."""
+        entry = self.entry()
+        arrays = [self._source(spec) for spec in entry.bound]
+        outputs = [np.empty(n.shape, n.dtype.dtype) for n in self.shown]
+        pinned = _pins({n.id for n in self.nodes}) if self.writes else _nothing
+        targets = [s.target(pinned) for _, s in self.writes]
+        kept_calls = [(project(self.nodes[c], i)) for c, i in entry.kept.calls]
+        lease = entry.program.run(arrays, outputs, targets)
+        for node in self.nodes:
+            if node.op.kind is Kind.CALL:
+                node.payload.program = entry.program
+        for node, array in zip(self.shown, outputs, strict=True):
+            node.graph.values[node.id] = array
+            mark_realized(node)
+        for (node, storage), array in zip(self.writes, targets, strict=True):
+            ref = storage.advance(array, node.where)
+            node.graph.values.setdefault(node.id, ref)
+            WRITES.pop(node.id, None)
+            mark_realized(node)
+        kept_nodes = [*(self.nodes[i] for i in entry.kept.nodes), *kept_calls]
+        if lease is not None:
+            for node, array in zip(kept_nodes, lease.kept, strict=True):
+                if node.id in node.graph.values:
+                    continue  # it came out as an output
+                node.graph.values[node.id] = array
+                node.graph.leases[node.id] = lease
+                mark_realized(node)
+        if self.roots:
+            refs = [self.nodes[i].payload for i in entry.kept.refs]
+            self.roots[-1].graph.saved[self.roots[-1].id] = Saved(kept_nodes, refs)
+            for root in self.roots[:-1]:
+                root.graph.saved[root.id] = Saved([], [])
+        _settle(self.nodes)
+
+    def _source(self, spec: Any) -> Array:
+        kind, what = spec
+        if kind == "node":
+            return value_of(self.nodes[what])
+        if kind == "inner":
+            return value_of(what)
+        return self.writes[what][1].current()  # type: ignore[no-any-return]
+
+
+def _settle(nodes: list[Node]) -> None:
+    """Drop what nobody will read again: values of a finished backward pass, arguments of calls."""
+    doomed = [n for n in nodes if n.id in DOOMED]
+    done = [n for n in nodes if n.op.kind is Kind.CALL and _finished(n)]
+    arguments = [
+        n for n in nodes
+        if isinstance(n.payload, Ref) and (call := n.payload.storage.call) is not None
+        and (c := call()) is not None and _finished(c)
+    ]  # fmt: skip
+    if not (doomed or done or arguments):
+        return
+    needed = _pending_reach() if PENDING else set()
+    for n in doomed:
+        if n.id not in HANDLES and n.id not in needed:
+            DOOMED.discard(n.id)
+            n.graph.forget(n.id)
+    for call in done:
+        arguments.extend(call.inputs)
+    for n in arguments:
+        if isinstance(n.payload, Ref) and n.payload.storage.call is not None:
+            if n.id not in needed:
+                n.payload.storage.array = None
+
+
+def _finished(call: Node) -> bool:
+    """Whether no backward pass through a call is to be expected."""
+    return not call.requires_grad or call.id in call.graph.saved
+
+
+def _pending_reach() -> set[int]:
+    """Ids of the bound nodes that pending tensors read."""
+    live = [t._node for r in list(PENDING.values()) if (t := r()) is not None]
+    return {n.id for n in pending_set([n for n in live if n is not None])}
+
+
+def _ref_source(storage: Storage, nodes: list[Node]) -> Node | None:
+    for node in nodes:
+        if node.payload is storage.ref:
+            return node
+    return None
+
+
+def _nothing(ref: Ref) -> bool:
+    return False
+
+
+def _pins(running: set[int]) -> Any:
+    """A test whether a pending tensor outside of the running set reads a version."""
+    held: set[Ref] = set()
+    seen: set[int] = set()
+    stack = [
+        t._node
+        for r in list(PENDING.values())
+        if (t := r()) is not None and t._node is not None and t._node.id not in running
+    ]
+    while stack:
+        node = stack.pop()
+        if node.id in seen or node.id in running:
+            continue
+        seen.add(node.id)
+        value = node.graph.values.get(node.id)
+        if value is None and node.op.kind is not Kind.SOURCE:
+            stack.extend(node.inputs)
+        elif isinstance(value, Ref):
+            held.add(value)
+        elif isinstance(node.payload, Ref):
+            held.add(node.payload)
+    return held.__contains__
+
+
+def pinned_by_pending(ref: Ref) -> bool:
+    """Whether any pending tensor reads this version (for writes from the host)."""
+    return bool(_pins(set())(ref)) if PENDING else False
+
+
+def realize_nodes(targets: Iterable[Node]) -> None:
+    """Compute the nodes, and whatever is worth keeping of what they need."""
+    todo = [n for n in targets if not is_bound(n) or n.id in WRITES]
+    if not todo:
+        return
+    if STATE.capture is not None or STATE.trace:
+        raise CaptureError(
+            "a value is needed while a function is being captured; move the reading outside of the"
+            " captured function, or return the tensor"
+        )
+    with LOCK:
+        todo = [n for n in todo if n.id not in n.graph.values]
+        if not todo:
+            return
+        pending = pending_set(todo)
+        if len(pending) > HUGE:
+            _realize_in_segments(pending, todo)
+            todo = [n for n in todo if n.id not in n.graph.values]
+            if not todo:
+                return
+        for graph in {n.graph for n in todo}:
+            _Run([n for n in todo if n.graph is graph]).execute()
+
+
+def _realize_in_segments(pending: list[Node], targets: list[Node]) -> None:
+    """Cut a huge pending set by age into programs of bounded size; chains of equal segments share
+    one program. Values between segments live until the next one has read them.
+    """
+    nodes = [n for n in pending if not is_bound(n) and n.op is not LITERAL]
+    last_use: dict[int, int] = {}
+    for block, start in enumerate(range(0, len(nodes), SEGMENT)):
+        for n in nodes[start : start + SEGMENT]:
+            for i in n.inputs:
+                last_use[i.id] = block
+    temporary: list[Node] = []
+    final = {n.id for n in targets}
+    for block, start in enumerate(range(0, len(nodes) - SEGMENT, SEGMENT)):
+        part = nodes[start : start + SEGMENT]
+        cut = [n for n in part if last_use.get(n.id, block) > block or n.id in final]
+        cut = [n for n in cut if n.op.kind is not Kind.CALL]
+        if cut:
+            _Run(cut).execute()
+        temporary.extend(cut)
+        alive: list[Node] = []
+        for n in temporary:
+            done = last_use.get(n.id, -1) <= block and n.id not in final
+            if done and n.id not in HANDLES and not n.requires_grad:
+                n.graph.forget(n.id)
+            else:
+                alive.append(n)
+        temporary = alive
+
+
+def realize_graph(graph: Graph) -> None:
+    """Realize every live tensor of a graph."""
+    live = [t._node for r in list(PENDING.values()) if (t := r()) is not None]
+    realize_nodes([n for n in live if n is not None and n.graph is graph])
+
+
+def flush_writes(storages: Iterable[Storage]) -> None:
+    """Realize the pending writes of these storages, in as few programs as possible."""
+    if STATE.capture is not None:
+        STATE.capture.eager = True  # a step: calls of the captured function run at once
+        return
+    nodes = [s.pending for s in storages if s.pending is not None]
+    if nodes and not STATE.trace:
+        realize_nodes(nodes)
+
+
+def stage_write(storage: Storage, node: Node) -> None:
+    """Make `node` the pending next version of a storage."""
+    old = storage.pending
+    if old is not None and WRITES.get(old.id) is storage:
+        del WRITES[old.id]
+    storage.pending = node
+    if STATE.capture is None:
+        WRITES[node.id] = storage
+
+
+def flush_old(graph: Graph) -> None:
+    """Bound the growth of a graph: realize what is pending, cut what needs no gradient."""
+    realize_graph(graph)
+    for node in graph.nodes:
+        if node.inputs and not node.requires_grad and node.id in graph.values:
+            node.inputs = ()
+    graph.flush_at = max(config.flush_nodes, 2 * len(graph))
+
+
+HOOKS.realize_graph = realize_graph
+
+

@@ -1,0 +1,86 @@
+"""What a captured function can say about itself: its plan, its kernels, its picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lazygrad.engine.freeze import freeze
+from lazygrad.engine.program import Program, program_for
+from lazygrad.ops.opdef import Kind
+from lazygrad.ops.source import LITERAL
+
+if TYPE_CHECKING:
+    from lazygrad.engine.compute_graph import Entry
+    from lazygrad.engine.graph import Graph, Node
+
+
+def program_of(body: Any) -> Program:
+    """The program that last ran a body, or one compiled for it alone."""
+    if body.program is not None:
+        return body.program  # type: ignore[no-any-return]
+    inputs = {n.id for n in body.inputs}
+    nodes = [*body.inputs, *body.nodes]
+    position = {n.id: i for i, n in enumerate(nodes)}
+
+    def is_bound(node: Node) -> bool:
+        return node.id in inputs or (node.op.kind is Kind.SOURCE and node.op is not LITERAL)
+
+    outputs = [position[n.id] for n in body.outputs[: body.results]]
+    frozen, _ = freeze(nodes, outputs, (), (), (), is_bound)
+    return program_for(frozen)
+
+
+class Reports:
+    """`explain()`, `memory_plan()` and `visualize()` of a captured function."""
+
+    if TYPE_CHECKING:
+        __name__: str
+
+        @property
+        def graph(self) -> Graph: ...
+        def _latest(self) -> Entry: ...
+
+    @property
+    def program(self) -> Program:
+        """The program that ran last with this function's graph in it."""
+        return program_of(self._latest().replay.body)
+
+    def explain(self) -> str:
+        """A table: every node with its kernel, mode, the rule that chose it, and bytes."""
+        return table(self.program.explain_rows())
+
+    def memory_plan(self) -> Any:
+        """The arena: naive bytes, planned peak, lower bound, and each buffer's life."""
+        return self.program.memory
+
+    def visualize(
+        self, filename: str | None = None, view: bool = False, format: str = "svg",
+        stage: str = "traced",
+    ) -> Any:  # fmt: skip
+        """A picture of the frozen graph; see `Graph.visualize`."""
+        return self.graph.visualize(filename, view, format, stage)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows as text with aligned columns.
+
+    >>> print(table([{"op": "add", "bytes": 8}, {"op": "matmul", "bytes": 128}]))
+    op     bytes
+    add    8
+    matmul 128
+    """
+    if not rows:
+        return "(nothing is computed)"
+    names = list(rows[0])
+    cells = [names, *([_text(row.get(n)) for n in names] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
+    lines = [
+        " ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells
+    ]
+    return "\n".join(lines)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "" if value is None else str(value)

@@ -1,0 +1,135 @@
+"""Versioned storage of leaves: parameters, buffers, moments, data.
+
+A `Storage` owns the current array of a leaf. A graph never refers to a storage as such but to one
+version of it, a `Ref`; writing makes a new version. The write goes in place when nothing alive
+needs the old version (`pins`, an exported NumPy view), otherwise the old array stays with its
+`Ref` and the new version lives in a fresh one: a value that somebody holds never changes.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lazygrad.dtypes import DType, as_dtype
+from lazygrad.errors import GraphReleasedError, ShapeError
+from lazygrad.ops.opdef import Array, OpDef
+from lazygrad.ops.source import DATA
+from lazygrad.shapes import Shape
+
+
+class Ref:
+    """One version of a storage; what source nodes point at."""
+
+    __slots__ = ("__weakref__", "pins", "saved", "storage", "version")
+
+    def __init__(self, storage: Storage, version: int) -> None:
+        self.storage = storage
+        self.version = version
+        self.saved: Array | None = None  # the array, once the storage has moved on
+        self.pins = 0  # residuals that will read this version
+
+    def owner(self) -> Any:
+        """The leaf tensor that collects the gradient."""
+        ref = self.storage.owner
+        return None if ref is None else ref()
+
+    def array(self) -> Array:
+        """The value of this version, or `GraphReleasedError` when it was overwritten."""
+        if self.saved is not None:
+            return self.saved
+        storage = self.storage
+        if storage.version == self.version and storage.array is not None:
+            return storage.array
+        where = f" at {storage.written_at}" if storage.written_at else ""
+        what = storage.label or storage.op.name
+        raise GraphReleasedError(
+            f"the value of {what} {storage.shape} that this needs was released or overwritten"
+            f"{where}; call backward() before the write, or backward(retain_graph=True)"
+        )
+
+
+class Storage:
+    """The array of a leaf, its version, and the pending write if there is one."""
+
+    __slots__ = (
+        "__weakref__", "array", "call", "dtype", "exported", "label", "op", "owner", "pending", "ref",
+        "shape", "version", "written_at",
+    )  # fmt: skip
+
+    def __init__(self, array: Array, dtype: DType | None = None, op: OpDef = DATA) -> None:
+        self.array: Array | None = array
+        self.shape: Shape = array.shape
+        self.dtype = as_dtype(array.dtype) if dtype is None else dtype
+        self.op = op
+        self.version = 0
+        self.ref = Ref(self, 0)
+        self.pending: Any = None  # the node of the next version
+        self.exported: weakref.ref[Array] | None = None
+        self.owner: weakref.ref[Any] | None = None  # the leaf tensor that gets the gradient
+        self.call: weakref.ref[Any] | None = None  # the call whose argument it is
+        self.label = ""
+        self.written_at: Any = None
+
+    def current(self) -> Array:
+        """The array of the current version."""
+        return self.ref.array()
+
+    def export(self) -> Array:
+        """A read-only view; while it lives, writes go elsewhere."""
+        base = self.exported() if self.exported is not None else None
+        if base is not None:
+            return base.view(self.dtype.dtype).reshape(self.shape)
+        view = export(self.current())
+        self.exported = weakref.ref(view.base)
+        return view
+
+    def in_place(self, pinned: Callable[[Ref], bool]) -> bool:
+        """Whether the next version may take the array of this one."""
+        if self.exported is not None and self.exported() is not None:
+            return False
+        return self.ref.pins == 0 and not pinned(self.ref)
+
+    def target(self, pinned: Callable[[Ref], bool]) -> Array:
+        """The array that the next version is to be written to."""
+        if self.array is not None and self.in_place(pinned):
+            return self.array
+        return np.empty(self.shape, self.dtype.dtype)
+
+    def advance(self, array: Array, site: Any = None) -> Ref:
+        """Make `array` the next version (it may be the very array of this one)."""
+        if array is not self.array and self.array is not None:
+            self.ref.saved = self.array
+            self.exported = None
+        self.array = array
+        self.version += 1
+        self.ref = Ref(self, self.version)
+        self.pending = None
+        self.written_at = site
+        return self.ref
+
+    def set(self, value: Any, pinned: Callable[[Ref], bool], site: Any = None) -> None:
+        """Write from the host: copies `value` in."""
+        new = np.asarray(value)
+        if new.shape != self.shape and new.size != 1:
+            raise ShapeError(f"cannot copy {new.shape} into a tensor of shape {self.shape}")
+        target = self.target(pinned)
+        np.copyto(target, new, casting="unsafe")
+        self.advance(target, site)
+
+
+def export(array: Array) -> Array:
+    """A read-only view of `array`; it and its own views share one base that owns nothing, so a weak
+    reference to that base tells whether anybody still looks at the memory.
+
+    NumPy collapses chains of bases, except across an object of another type: a memoryview.
+    """
+    if array.size == 0:
+        view = array.copy()
+        view.flags.writeable = False
+        return view[...]
+    raw = memoryview(array.reshape(-1).view(np.uint8)).toreadonly()
+    return np.frombuffer(raw, np.uint8).view(array.dtype).reshape(array.shape)
