@@ -1,0 +1,13 @@
+"""The methods of `Tensor`, by topic: mixins over the core in `engine/tensor.py`."""
+
+from lazygrad.engine.methods.arithmetic import ArithmeticMethods
+from lazygrad.engine.methods.convert import ConvertMethods
+from lazygrad.engine.methods.index import IndexMethods
+from lazygrad.engine.methods.linalg import LinalgMethods
+from lazygrad.engine.methods.reduce import ReduceMethods
+from lazygrad.engine.methods.shape import ShapeMethods
+
+__all__ = [
+    "ArithmeticMethods", "ConvertMethods", "IndexMethods", "LinalgMethods", "ReduceMethods",
+    "ShapeMethods",
+]  # fmt: skip
