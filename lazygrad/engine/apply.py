@@ -87,6 +87,10 @@ def _alone(graph: Graph, x: Any) -> Node:
 
 def common_dtype(graph: Graph, op: OpDef, operands: Sequence[Any]) -> tuple[Node, ...]:
     """The operands as nodes of one dtype."""
+    if len(operands) == 2:
+        quick = _tensor_and_number(graph, op, operands[0], operands[1])
+        if quick is not None:
+            return quick
     nodes = [None if isinstance(x, SCALARS) else x._node_in(graph) for x in operands]
     pairs = [
         (scalar_dtype(_scalar(x)), 0) if n is None else (n.dtype, rank(n))
@@ -106,6 +110,25 @@ def common_dtype(graph: Graph, op: OpDef, operands: Sequence[Any]) -> tuple[Node
     ])  # fmt: skip
 
 
+def _tensor_and_number(graph: Graph, op: OpDef, x: Any, y: Any) -> tuple[Node, ...] | None:
+    """The commonest case at once: a tensor with a number that does not raise its category."""
+    kind = type(y)
+    if kind is float or kind is int:
+        node = x._node_in(graph) if type(x) not in _NUMBERS else None
+        if node is not None and node.dtype.is_floating_point and (node.shape or not node.weak):
+            return node, graph.constant(float(y), node.dtype)
+    elif kind not in _NUMBERS and type(x) not in _NUMBERS:
+        a, b = x._node_in(graph), y._node_in(graph)
+        if a.dtype is b.dtype and (a.dtype.is_floating_point or op.promotion is not _FLOAT):
+            return a, b
+    return None
+
+
+_FLOAT = Promotion.FLOAT
+_NONE = Promotion.NONE
+_NUMBERS = frozenset({bool, int, float, np.float32, np.float64, np.bool_})
+
+
 def _as_operand(x: Any, tensor_type: type, op: OpDef) -> Any:
     if isinstance(x, tensor_type) or isinstance(x, SCALARS):
         return x
@@ -117,7 +140,9 @@ def _as_operand(x: Any, tensor_type: type, op: OpDef) -> Any:
 def append(tensor_type: Any, op: OpDef, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
     """Append a node of `op`; the heart of every operation."""
     tensors = [x for x in operands if isinstance(x, tensor_type)]
-    if len(tensors) != len(operands):
+    if len(tensors) != len(operands) and not all([
+        isinstance(x, tensor_type) or type(x) in _NUMBERS for x in operands
+    ]):  # fmt: skip
         operands = [_as_operand(x, tensor_type, op) for x in operands]
         tensors = [x for x in operands if isinstance(x, tensor_type)]
     graph = choose_graph(tensors)
@@ -131,15 +156,17 @@ def append(tensor_type: Any, op: OpDef, operands: Sequence[Any], attrs: dict[str
             if n.requires_grad:
                 wants = True
                 break
-    weak = op.promotion is not Promotion.NONE and _all_weak(nodes, operands)
+    weak = op.promotion is not _NONE and not nodes[0].shape and _all_weak(nodes, operands)
     node = graph.append(op, nodes, attrs, requires_grad=wants, weak=weak)
     if wants and not node.dtype.is_floating_point:
         node.requires_grad = False
-    tensor = tensor_type._of(node)
-    if STATE.capture is None and not STATE.trace:
+    tensor = tensor_type._fresh(node)
+    if STATE.capture is not None:
+        STATE.capture.born(tensor)
+    elif not STATE.trace:
         if config.eager:
             tensor.realize()
-        elif len(graph) > graph.flush_at:
+        elif len(graph._refs) > graph.flush_at and not STATE.busy:
             flush_old(graph)
     return tensor
 

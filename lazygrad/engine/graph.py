@@ -11,6 +11,7 @@ import itertools
 import sys
 import weakref
 from collections.abc import Callable, Mapping
+from math import copysign
 from pathlib import Path
 from types import CodeType, TracebackType
 from typing import Any, Self
@@ -109,7 +110,7 @@ def user_site() -> tuple[CodeType, int] | None:
     """The innermost frame outside of lazygrad, as (code, line)."""
     if STATE.site is not None:
         return STATE.site  # type: ignore[no-any-return]
-    frame = sys._getframe(1)
+    frame = sys._getframe(3)  # append and its caller are always lazygrad's own
     while frame.f_code.co_filename.startswith(PACKAGE):
         if frame.f_back is None:
             return None
@@ -268,13 +269,12 @@ class Graph:
 
     def constant(self, value: float | int | bool, dtype: DType, weak: bool = False) -> Node:
         """A 0-d constant; the few values that rewrites name are part of the structure."""
-        key = (value, type(value), dtype, weak)
-        if value == 0 and str(value).startswith("-"):
-            key = ("-0", float, dtype, weak)
+        minus_zero = value == 0 and type(value) is float and copysign(1.0, value) < 0
+        key = (value, type(value), dtype, weak, minus_zero)
         found = self._find(key)
         if found is None:
             attrs: dict[str, Any] = {"shape": (), "dtype": dtype}
-            is_literal = type(value) is bool or (value in LITERAL_VALUES and key[0] != "-0")
+            is_literal = type(value) is bool or (value in LITERAL_VALUES and not minus_zero)
             if is_literal:
                 attrs["value"] = value
             found = self.append(

@@ -102,7 +102,7 @@ def _structural_key(nodes: list[Node], roots: list[int], extra: Any) -> Any:
     return (tuple(parts), tuple(roots), extra, settings_key())
 
 
-def _outside_readers(nodes: list[Node], inside: set[int]) -> list[Node]:
+def _outside_readers(inside: set[int]) -> list[Node]:
     """The nodes of the set that pending tensors outside of it read (projections included)."""
     found: dict[int, Node] = {}
     seen: set[int] = set()
@@ -129,8 +129,8 @@ def _residuals(roots: list[Node], nodes: list[Node]) -> Kept:
     """What a backward pass from these roots would read, by writing that pass down and reading it."""
     index = {n.id: i for i, n in enumerate(nodes)}
     graph = roots[0].graph
-    before = STATE.graph
-    STATE.graph = graph
+    before = STATE.graph, STATE.busy
+    STATE.graph, STATE.busy = graph, True
     try:
         seeds = [
             (n, HOOKS.wrap(graph.source(("probe", n.id), n.shape, n.dtype, DATA))) for n in roots
@@ -138,7 +138,7 @@ def _residuals(roots: list[Node], nodes: list[Node]) -> Kept:
         leaves = [n for n in nodes if n.requires_grad and is_leaf(n)]
         grads = pullback(seeds, leaves)
     finally:
-        STATE.graph = before
+        STATE.graph, STATE.busy = before
     stack = [g._node for g in grads.values()]
     kept, calls, refs = set(), set(), set()
     seen: set[int] = set()
@@ -170,7 +170,7 @@ def _differentiable_roots(shown: list[Node]) -> list[Node]:
 class _Run:
     """One realization: which nodes, which of them come out, where their values go."""
 
-    def __init__(self, targets: Sequence[Node]) -> None:
+    def __init__(self, targets: Sequence[Node], segment: bool = False) -> None:
         self.nodes = pending_set(targets)
         inside = {n.id for n in self.nodes}
         self._add_projections(inside)
@@ -185,10 +185,8 @@ class _Run:
             and (n.id in HANDLES or (n.id in wanted and n.id not in WRITES))
             and n.op.kind is not Kind.CALL
         ]  # fmt: skip
-        self.readers = [
-            n for n in _outside_readers(self.nodes, inside)
-            if n.id not in HANDLES and n.id not in WRITES
-        ]  # fmt: skip
+        readers = [] if segment else _outside_readers(inside)
+        self.readers = [n for n in readers if n.id not in HANDLES and n.id not in WRITES]
         for n in self.readers:
             if n.id not in inside:
                 self.nodes.append(n)
@@ -392,7 +390,7 @@ def _realize_in_segments(pending: list[Node], targets: list[Node]) -> None:
         cut = [n for n in part if last_use.get(n.id, block) > block or n.id in final]
         cut = [n for n in cut if n.op.kind is not Kind.CALL]
         if cut:
-            _Run(cut).execute()
+            _Run(cut, segment=True).execute()
         temporary.extend(cut)
         alive: list[Node] = []
         for n in temporary:

@@ -126,10 +126,16 @@ class Tensor(
         found = ref() if ref is not None else None
         if found is not None:
             return found  # type: ignore[no-any-return]
-        t = Tensor._bare(node)
-        register_handle(node, t)
+        t = Tensor._fresh(node)
         if STATE.capture is not None:
             STATE.capture.born(t)
+        return t
+
+    @classmethod
+    def _fresh(cls, node: Node) -> Tensor:
+        """The handle of a node that was just appended."""
+        t = Tensor._bare(node)
+        register_handle(node, t)
         return t
 
     @classmethod

@@ -30,6 +30,12 @@ _CATEGORY = {BOOL: "bool", INTEGER: "integer", FLOATING: "floating"}
 
 def broadcast_of(name: str, *inputs: Spec) -> Shape:
     """The broadcast shape of the operands; the error names the op."""
+    if len(inputs) == 2:  # the common cases cost one comparison
+        a, b = inputs[0].shape, inputs[1].shape
+        if a == b or not b:
+            return a  # type: ignore[no-any-return]
+        if not a:
+            return b  # type: ignore[no-any-return]
     try:
         return broadcast(*[x.shape for x in inputs])
     except ShapeError as error:
