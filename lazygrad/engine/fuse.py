@@ -1,0 +1,378 @@
+"""Fusion: which values are computed in one kernel.
+
+Nodes are walked in topological order and each joins the latest kernel among its producers, if
+that kernel takes it; else it opens one, and the reason is kept. Joining only the latest keeps the
+graph of kernels acyclic. There are three forms of kernel:
+
+- a *row program*: elementwise and reducing nodes. While all that it touches fits into the cache it
+  is *resident* and takes anything. Beyond, it is *streamed*: rows are cut into chunks that run
+  through all stages, so every access to a value made inside must stay in its row;
+- a *contraction* with the elementwise chain behind it (its epilogue);
+- an *extern*: an op that only its reference describes, alone.
+
+A node that reads only sources waits until somebody reads it and is computed there. 0-d values made
+of 0-d sources (step sizes, bias corrections) are computed in kernels of their own ahead of the
+rest, unless a single kernel reads them: so they stand between no other two nodes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+
+from lazygrad.config import config
+from lazygrad.engine.frozen import FNode
+from lazygrad.engine.layouts import Layouts, contiguous, spread
+from lazygrad.ops.opdef import Kind, Strided
+from lazygrad.shapes import Shape
+
+RESIDENT = 1 << 20  # bytes: what a kernel may touch to run in one go
+CHUNK = 1 << 18  # bytes that one chunk of a streamed kernel touches
+LONGEST = 96  # nodes of one kernel
+DEEPEST = 32  # nodes of a chain that waits for its reader
+
+ROWS, CONTRACT, EXTERN = "rows", "contract", "extern"
+_SCALARS, _EARLY, _CLOSED = -2, -1, -3  # ranks of groups that depend on no ordinary one
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """Nodes of one kernel. `prefix`: the leading axes that every stage has and stays in."""
+
+    form: str
+    rank: int
+    nodes: list[int] = field(default_factory=list)
+    prefix: Shape = ()
+    touched: set[int] = field(default_factory=set)  # roots that it reads or makes
+    nbytes: int = 0  # of those
+    reason: str = ""  # why it was opened: what kept its first node out of an earlier kernel
+
+
+def domain_of(layouts: Layouts, node: FNode) -> Shape:
+    """The points at which a node computes: of its operand for a reduction."""
+    if node.op.kind is Kind.REDUCE:
+        return layouts.frozen.nodes[node.inputs[0]].shape
+    return node.shape
+
+
+def form_of(layouts: Layouts, node: FNode) -> str:
+    """The form of kernel that a node needs."""
+    kind = node.op.kind
+    if kind is Kind.ELEMENTWISE and node.op.scalar is not None:
+        return ROWS
+    if kind is Kind.REDUCE and node.op.combine and 0 not in domain_of(layouts, node):
+        return ROWS
+    if kind is Kind.CONTRACT and all(0 not in layouts.frozen.nodes[i].shape for i in node.inputs):
+        return CONTRACT
+    return EXTERN
+
+
+def common_prefix(a: Shape, b: Shape) -> Shape:
+    """The leading axes that two shapes share.
+
+    >>> common_prefix((2, 3, 4), (2, 3, 5))
+    (2, 3)
+    """
+    if a == b:
+        return a
+    n = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        n += 1
+    return a[:n]
+
+
+def aligned_axes(access: Strided, root: Shape, domain: Shape, prefix: Shape) -> int:
+    """Over how many axes of `prefix` an access to a value of shape `root` stays in its own row."""
+    if access.shape == root == domain and access.offset == 0:
+        plain = contiguous(root).strides
+        if access.strides == plain:
+            return len(prefix)
+    strides, plain = spread(access, domain), contiguous(root).strides
+    length = min(len(prefix), len(root))
+    while length:
+        same = root[:length] == prefix[:length] and all(
+            n == 1 or s == p
+            for n, s, p in zip(prefix[:length], strides[:length], plain[:length], strict=True)
+        )
+        row = prod(root[length:])
+        inner = zip(domain[length:], strides[length:], strict=True)
+        if same and access.offset + sum((n - 1) * s for n, s in inner) < row:
+            return length
+        length -= 1
+    return 0
+
+
+class Fuser:
+    """Assigns every stored node (and every effect) to a group."""
+
+    def __init__(self, layouts: Layouts) -> None:
+        self.layouts = layouts
+        self.nodes = layouts.frozen.nodes
+        self.group: dict[int, Group] = {}  # node -> its group; effects are keyed by their own index
+        self.groups: list[Group] = []
+        self.waiting: dict[int, int] = {}  # node -> length of the chain that waits with it
+        self.scalars: Group | None = None
+        self.alone = config.no_fuse
+        self._rank = 0
+
+    def run(self) -> list[Group]:
+        """The groups, in an order in which they can run."""
+        effects = [i for i, n in enumerate(self.nodes) if n.op.kind is Kind.EFFECT]
+        if effects:
+            first = self._needed(effects)
+            self._phase([i for i in range(len(self.nodes)) if i in first])
+            for group in self.groups:
+                group.rank = _CLOSED
+            self._phase([i for i in range(len(self.nodes)) if i not in first])
+        else:
+            self._phase(range(len(self.nodes)))
+        return self.groups
+
+    def _needed(self, roots: list[int]) -> set[int]:
+        found: set[int] = set()
+        stack = list(roots)
+        while stack:
+            i = stack.pop()
+            if i not in found:
+                found.add(i)
+                stack.extend(self.nodes[i].inputs)
+        return found
+
+    def _phase(self, order: range | list[int]) -> None:
+        start = len(self.groups)
+        self.scalars = None
+        for i in order:
+            node = self.nodes[i]
+            if node.op.kind is Kind.EFFECT:
+                self._pull(i)
+                self._open(EXTERN, [i], "a check or a print")
+            elif self.layouts.stored(i):
+                self._place(i, node)
+        for i in reversed(list(self.waiting)):
+            if i in self.waiting:
+                self._join([*self._waiting_for(i), i], [], "it reads only sources")
+        new = self.groups[start:]
+        new.sort(key=lambda g: g.rank)
+        self.groups[start:] = self._merge_scalars(new)
+
+    def _producers(self, i: int) -> list[Group]:
+        """The groups, of this phase, that node i has to come after."""
+        found: list[Group] = []
+        layouts, group = self.layouts, self.group
+        for j in self.nodes[i].inputs:
+            for k in (layouts.root[j], layouts.guard[j]):
+                made = group.get(k) if k >= 0 else None
+                if made is not None and made.rank != _CLOSED and made not in found:
+                    found.append(made)
+        return found
+
+    def _waiting_for(self, i: int) -> list[int]:
+        """The waiting nodes that node i needs, in topological order."""
+        if not self.waiting:
+            return []
+        found: set[int] = set()
+        stack = [self.layouts.root[j] for j in self.nodes[i].inputs]
+        while stack:
+            k = stack.pop()
+            if k in self.waiting and k not in found:
+                found.add(k)
+                stack.extend(self.layouts.root[j] for j in self.nodes[k].inputs)
+        return sorted(found)
+
+    def _place(self, i: int, node: FNode) -> None:
+        form = form_of(self.layouts, node)
+        if self.alone:
+            self._open(form, [i], "fusion is off")
+            return
+        producers = self._producers(i)
+        if form is not ROWS:
+            self._pull(i)
+            self._open(form, [i], "a product" if form is CONTRACT else f"{node.op.name} is opaque")
+            return
+        if node.op.kind is Kind.ELEMENTWISE and all(g.rank == _SCALARS for g in producers):
+            if not node.shape and not self._waiting_for(i):
+                self._scalar(i)
+                return
+            depth = 1 + max(self.waiting.get(self.layouts.root[j], 0) for j in node.inputs)
+            if depth < DEEPEST:
+                self.waiting[i] = depth
+                return
+        pulled = self._waiting_for(i)
+        if pulled:
+            producers += [g for k in pulled for g in self._producers(k)]
+        self._join([*pulled, i], producers, "")
+
+    def _scalar(self, i: int) -> None:
+        """A 0-d value made of 0-d sources."""
+        if self.scalars is None or len(self.scalars.nodes) >= LONGEST:
+            self.scalars = Group(ROWS, _SCALARS, reason="0-d values of sources")
+            self.groups.append(self.scalars)
+        self._add(self.scalars, [i])
+
+    def _pull(self, i: int) -> None:
+        """Compute what node i needs and nobody has computed yet."""
+        for k in self._waiting_for(i):
+            if k in self.waiting:
+                self._join([*self._waiting_for(k), k], [], "its reader takes only whole buffers")
+
+    def _join(self, unit: list[int], producers: list[Group], reason: str) -> None:
+        """Put a node into the latest kernel among its producers, or into a new one.
+
+        The nodes before the last one of `unit` are those that wait for it.
+        """
+        latest = max(producers, key=lambda g: g.rank, default=None)
+        if latest is not None and latest.rank > _SCALARS:
+            tied = sum(g.rank == latest.rank for g in set(producers)) > 1
+            if not tied and self._add(latest, unit):
+                return
+            last = unit[-1]
+            if not tied and len(unit) > 1 and latest.rank > _EARLY and self._try(latest, [last]):
+                for i in unit[:-1]:
+                    self._join([i], self._producers(i), "its reader has no room")
+                self._add(latest, [last])
+                return
+            reason = self._why(latest, unit, tied)
+        group = Group(ROWS, _EARLY, reason=reason)
+        if any(g.rank > _SCALARS for g in producers):
+            group.rank = self._next()
+        if self._add(group, unit):
+            self.groups.append(group)
+            return
+        for i in unit:  # too much for one kernel: each finds its own place
+            self._join([i], self._producers(i), reason)
+
+    def _next(self) -> int:
+        self._rank += 1
+        return self._rank
+
+    def _open(self, form: str, unit: list[int], reason: str) -> None:
+        group = Group(form, self._next(), reason=reason)
+        self.groups.append(group)
+        self._add(group, unit)
+
+    def _add(self, group: Group, unit: list[int]) -> bool:
+        """Put nodes into a group if it takes them."""
+        trial = self._try(group, unit)
+        if trial is None:
+            return False
+        group.prefix, added, group.nbytes = trial
+        group.touched |= added
+        group.nodes += unit
+        for i in unit:
+            self.group[i] = group
+            self.waiting.pop(i, None)
+        return True
+
+    def _try(self, group: Group, unit: list[int]) -> tuple[Shape, set[int], int] | None:
+        """What the group would be with these nodes; None if it does not take them."""
+        first = not group.nodes
+        if len(group.nodes) + len(unit) > LONGEST:
+            return None
+        if group.form is EXTERN and not first:
+            return None
+        if group.form is CONTRACT and not first and not self._epilogue(group, unit):
+            return None
+        prefix, added, nbytes = group.prefix, set[int](), group.nbytes
+        made = {*group.nodes, *unit} if first or len(unit) > 1 else None
+        for i in unit:
+            node = self.nodes[i]
+            domain = domain_of(self.layouts, node)
+            own = self._own_prefix(node, domain)
+            prefix = own if first else common_prefix(prefix, own)
+            first = False
+            for j in node.inputs:
+                root = self.layouts.root[j]
+                inside = root in made if made is not None else self.group.get(root) is group
+                if inside and prefix and root != i:
+                    length = aligned_axes(
+                        self.layouts.layout[j], self.nodes[root].shape, domain, prefix
+                    )
+                    prefix = prefix[:length]
+                if root not in group.touched and root not in added:
+                    added.add(root)
+                    nbytes += self.nodes[root].nbytes
+            added.add(i)
+            nbytes += node.nbytes
+        alone = not group.nodes and len(unit) == 1
+        if group.form is ROWS and not alone and not self._fits(group, prefix, nbytes):
+            return None
+        return prefix, added, nbytes
+
+    def _own_prefix(self, node: FNode, domain: Shape) -> Shape:
+        if node.op.kind is Kind.REDUCE:
+            axes = node.attrs["axes"]
+            return domain[: axes[0]] if axes else domain
+        return domain
+
+    def _fits(self, group: Group, prefix: Shape, nbytes: int) -> bool:
+        if nbytes <= RESIDENT:
+            return True
+        rows = prod(prefix)
+        if rows > 1:
+            return nbytes // rows <= CHUNK
+        # It runs in one go anyway: a few more small nodes do no harm.
+        return bool(group.nodes) and prod(group.prefix) <= 1 and nbytes - group.nbytes <= CHUNK
+
+    def _epilogue(self, group: Group, unit: list[int]) -> bool:
+        """Whether nodes can follow the accumulator of a contraction point by point."""
+        shape = self.nodes[group.nodes[0]].shape
+        inside = {*group.nodes, *unit}
+        for i in unit:
+            node = self.nodes[i]
+            if node.op.kind is not Kind.ELEMENTWISE or node.shape != shape:
+                return False
+            for j in node.inputs:
+                if self.layouts.root[j] in inside and self.layouts.layout[j] != contiguous(shape):
+                    return False
+        return True
+
+    def _why(self, group: Group, unit: list[int], tied: bool) -> str:
+        """In words, why a kernel does not take these nodes."""
+        name = self.nodes[group.nodes[0]].op.name
+        if tied:
+            return "it joins two kernels"
+        if len(group.nodes) + len(unit) > LONGEST:
+            return f"the kernel of {name} is full ({LONGEST} nodes)"
+        if group.form is EXTERN:
+            return f"{name} is opaque"
+        if group.form is CONTRACT:
+            return f"not point by point behind {name}"
+        return f"with {name} it would touch more than {RESIDENT >> 10} KiB, and not row by row"
+
+    def _merge_scalars(self, groups: list[Group]) -> list[Group]:
+        """Compute 0-d values where they are used, if a single kernel uses them."""
+        readers: dict[Group, set[Group]] = {g: set() for g in groups if g.rank == _SCALARS}
+        if not readers:
+            return groups
+        for group in groups:
+            for i in group.nodes:
+                for j in self.nodes[i].inputs:
+                    made = self.group.get(self.layouts.root[j])
+                    if made is not None and made in readers and made is not group:
+                        readers[made].add(group)
+        gone = set()
+        for scalars, users in readers.items():
+            if len(users) != 1:
+                continue
+            (user,) = users
+            if len(user.nodes) + len(scalars.nodes) > LONGEST:
+                continue
+            small = user.nbytes + scalars.nbytes <= RESIDENT
+            private = not any(i in self.layouts.homes for i in scalars.nodes)
+            if user.form is ROWS and user not in gone and (small or private):
+                user.nodes[:0] = scalars.nodes
+                user.touched |= scalars.touched
+                user.nbytes += scalars.nbytes
+                for i in scalars.nodes:
+                    self.group[i] = user
+                if small:
+                    user.prefix = ()
+                gone.add(scalars)
+        return [g for g in groups if g not in gone]
+
+
+def fuse(layouts: Layouts) -> list[Group]:
+    """Groups of nodes, one kernel each, in an order in which they can run."""
+    return Fuser(layouts).run()

@@ -1,0 +1,264 @@
+"""Where every value of a graph lies: views resolved to strided accesses, copies made explicit.
+
+`lay_out` is the last rewrite before kernels are formed. Afterwards each node is either *stored*
+(it has a buffer of its own, C-contiguous), *virtual* (a literal or a position: no buffer, loads
+compute it) or a view, that is, a root and strides over the root's buffer. A copy node is inserted
+where a view is not enough:
+
+- a reshape that strides cannot express, and walks with negative steps (NumPy's loops round
+  differently over them);
+- operands of reductions and of opaque ops, which must be dense in their own logical shape, so that
+  their rounding does not depend on where the operand came from; products whose operands BLAS
+  cannot read, or that share a buffer (BLAS takes another path for a matrix and itself);
+- outputs, kept values and writes that are not the one value stored there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lazygrad.engine.frozen import FNode, FrozenGraph
+from lazygrad.engine.passes.rewrite import Editor
+from lazygrad.ops.opdef import Kind, OpDef, Strided
+from lazygrad.ops.source import IOTA, LITERAL
+from lazygrad.shapes import Shape, contiguous_strides, numel
+
+COPY = OpDef(
+    "copy",
+    Kind.ELEMENTWISE,
+    lambda x: (x.shape, x.dtype),
+    lambda x: np.array(x, order="C"),
+    scalar=lambda m, x: x,
+    flops=0,
+    doc="The same value in a dense buffer of its own; written by the compiler only.",
+)
+
+ARENA, OUTPUT, WRITE = "arena", "output", "write"
+DENSE = (Kind.REDUCE, Kind.OPAQUE, Kind.RANDOM, Kind.EFFECT)  # kinds with dense operands
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where a stored value lives: the arena, output `index`, or the target of write `index`."""
+
+    place: str
+    index: int = 0
+
+
+@dataclass(slots=True)
+class Layouts:
+    """A graph whose views are resolved; `root` and `layout` are indexed by node."""
+
+    frozen: FrozenGraph
+    root: list[int]
+    layout: list[Strided]
+    guard: list[int]  # the last effect that a node's value went through, or -1
+    homes: dict[int, Home] = field(default_factory=dict)  # roots that outlive their readers
+    exported: set[int] = field(default_factory=set)  # roots that other kernels or callers read
+
+    def stored(self, i: int) -> bool:
+        """Whether node i is computed into a buffer."""
+        node = self.frozen.nodes[i]
+        return self.root[i] == i and is_stored(node)
+
+
+def is_stored(node: FNode) -> bool:
+    """Whether a kernel computes it (an empty value needs no kernel)."""
+    return (
+        node.op.kind not in (Kind.SOURCE, Kind.VIEW, Kind.EFFECT)
+        and not is_virtual(node)
+        and 0 not in node.shape
+    )
+
+
+def is_virtual(node: FNode) -> bool:
+    """Whether loads compute it: literals, and positions along the only axis of an iota."""
+    if node.op is IOTA:
+        return numel(node.shape) == node.shape[node.attrs["axis"]]
+    return node.op is LITERAL
+
+
+def is_dense(layout: Strided) -> bool:
+    """C-contiguous, at any offset.
+
+    >>> is_dense(Strided((2, 1, 3), (3, 7, 1), 5)), is_dense(Strided((2, 3), (1, 2)))
+    (True, False)
+    """
+    step = 1
+    for n, s in zip(reversed(layout.shape), reversed(layout.strides), strict=True):
+        if n != 1:
+            if s != step:
+                return False
+            step *= n
+    return True
+
+
+def covers(layout: Strided, root: FNode) -> bool:
+    """Whether a view is all of its root's buffer in order."""
+    return (
+        layout.offset == 0 and numel(layout.shape) == numel(root.shape) and is_dense(layout)
+    )  # fmt: skip
+
+
+def contiguous(shape: Shape) -> Strided:
+    """The layout of a dense buffer."""
+    return Strided(shape, contiguous_strides(shape))
+
+
+def spread(layout: Strided, domain: Shape) -> tuple[int, ...]:
+    """The strides of an operand over a domain that it broadcasts to.
+
+    >>> spread(Strided((3, 1), (1, 1)), (2, 3, 4))
+    (0, 1, 0)
+    """
+    if layout.shape == domain:
+        return layout.strides
+    lead = len(domain) - len(layout.shape)
+    inner = [0 if n == 1 else s for n, s in zip(layout.shape, layout.strides, strict=True)]
+    return (*(0,) * lead, *inner)
+
+
+def _readable_by_blas(layout: Strided) -> bool:
+    (m, k), (row, column) = layout.shape[-2:], layout.strides[-2:]
+    return (column == 1 and row >= k) or (row == 1 and column >= m)
+
+
+class _Arranger(Editor):
+    """An editor that knows the root and layout of every node it adds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root: list[int] = []
+        self.layout: list[Strided] = []
+        self.guard: list[int] = []
+
+    def put(self, node: FNode, *, source: bool = False) -> int:
+        """Add a node and find its layout; the index of it, or of a copy that stands for it."""
+        index = self.add_source(node) if source else self.add(node)
+        if index < len(self.root):
+            return index
+        guard = -1
+        for i in node.inputs:
+            guard = max(guard, self.guard[i])
+        root, layout = index, contiguous(node.shape)
+        if node.op.kind is Kind.EFFECT:
+            root, layout, guard = self.root[node.inputs[0]], self.layout[node.inputs[0]], index
+        elif node.op.kind is Kind.VIEW and 0 not in node.shape:
+            assert node.op.view is not None
+            below = node.inputs[0]
+            root, found = self.root[below], node.op.view(self.layout[below], **node.attrs)
+            assert found is not None, "the operand of a reshape is copied before"
+            layout = found
+        elif is_stored(node):
+            guard = -1  # whoever reads it comes after its kernel, and that after the effect
+        self.root.append(root)
+        self.layout.append(layout)
+        self.guard.append(guard)
+        if any(s < 0 and n > 1 for n, s in zip(layout.shape, layout.strides, strict=True)):
+            return self.copy(index)
+        return index
+
+    def copy(self, i: int, *, fresh: bool = False) -> int:
+        """A dense copy of node i; `fresh` ones are shared with nobody."""
+        node = self.nodes[i]
+        new = FNode(COPY, (i,), {}, node.shape, node.dtype, node.site, node.name)
+        if not fresh:
+            return self.put(new)
+        self.nodes.append(new)
+        self.root.append(len(self.root))
+        self.layout.append(contiguous(node.shape))
+        self.guard.append(-1)
+        return len(self.nodes) - 1
+
+    def in_buffer(self, i: int) -> bool:
+        """Whether its elements lie in memory."""
+        return not is_virtual(self.nodes[self.root[i]])
+
+    def operand(self, node: FNode, position: int, i: int) -> int:
+        """Input i as `node` can take it: itself or a dense copy."""
+        if 0 in self.nodes[i].shape:
+            return i
+        kind = node.op.kind
+        if kind is Kind.VIEW:
+            assert node.op.view is not None
+            if 0 in node.shape or node.op.view(self.layout[i], **node.attrs) is not None:
+                return i
+            return self.copy(i)
+        if kind in DENSE or (kind is Kind.ELEMENTWISE and node.op.scalar is None):
+            return i if self.in_buffer(i) and is_dense(self.layout[i]) else self.copy(i)
+        if kind is Kind.CONTRACT:
+            twice = position == 1 and self.root[i] == self.root[node.inputs[0]]
+            good = self.in_buffer(i) and not twice and _readable_by_blas(self.layout[i])
+            return i if good else self.copy(i)
+        return i
+
+
+def lay_out(frozen: FrozenGraph) -> Layouts:
+    """Resolve views, insert copies, and decide which values live in outputs and writes."""
+    to = _Arranger()
+    bound = set(frozen.sources)
+    new: list[int] = []
+    for i, node in enumerate(frozen.nodes):
+        if i in bound:
+            new.append(to.put(node, source=True))
+            continue
+        mapped = FNode(
+            node.op, tuple([new[j] for j in node.inputs]), node.attrs, node.shape, node.dtype,
+            node.site, node.name,
+        )  # fmt: skip
+        inputs = tuple([to.operand(mapped, k, j) for k, j in enumerate(mapped.inputs)])
+        if inputs != mapped.inputs:
+            mapped = FNode(
+                node.op, inputs, node.attrs, node.shape, node.dtype, node.site, node.name
+            )  # fmt: skip
+        new.append(to.put(mapped))
+    return _settle(frozen, to, new)
+
+
+def _settle(frozen: FrozenGraph, to: _Arranger, new: list[int]) -> Layouts:
+    """Give every kept value, output and write a home, with copies where one value has several."""
+    homes: dict[int, Home] = {}
+    checked = _ancestors_of_effects(to.nodes)
+
+    def claim(i: int, home: Home) -> int:
+        root = to.root[i]
+        free = is_stored(to.nodes[root]) and root not in homes
+        if free and home.place is not ARENA:
+            free = covers(to.layout[i], to.nodes[root])
+        if free and home.place is WRITE:
+            free = root not in checked  # nothing is written before every check has run
+        at = i if free or 0 in to.nodes[i].shape else to.copy(i, fresh=True)
+        homes[to.root[at]] = home
+        return at
+
+    kept = []
+    for i in (new[j] for j in frozen.kept):
+        root = to.root[i]
+        if is_virtual(to.nodes[root]):
+            i = claim(i, Home(ARENA))
+        elif is_stored(to.nodes[root]):
+            homes.setdefault(root, Home(ARENA))
+        kept.append(i)
+    outputs = [claim(new[i], Home(OUTPUT, k)) for k, i in enumerate(frozen.outputs)]
+    writes = [
+        (at, claim(new[i], Home(WRITE, k))) for k, (at, i) in enumerate(frozen.writes)
+    ]  # fmt: skip
+    graph = frozen.replace(
+        nodes=tuple(to.nodes), sources=tuple(new[i] for i in frozen.sources),
+        outputs=tuple(outputs), kept=tuple(kept), writes=tuple(writes),
+    )  # fmt: skip
+    homes = {r: h for r, h in homes.items() if is_stored(to.nodes[r])}
+    return Layouts(graph, to.root, to.layout, to.guard, homes)
+
+
+def _ancestors_of_effects(nodes: list[FNode]) -> set[int]:
+    found: set[int] = set()
+    stack = [i for i, n in enumerate(nodes) if n.op.kind is Kind.EFFECT]
+    while stack:
+        i = stack.pop()
+        if i not in found:
+            found.add(i)
+            stack.extend(nodes[i].inputs)
+    return found
