@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 Arrays = dict[int, Any]  # axis of the result of the basic part -> index tensor or host array
 
 
-def checked(index: Tensor, size: int, what: str, low: int = 0) -> Tensor:
+def checked(index: Tensor, size: int, what: str, low: int = 0, of: str = "") -> Tensor:
     """Integer positions with a check at run time that they lie in [low, size)."""
     if index.dtype.category != INTEGER:
         raise DTypeError(f"{what} must be integers, got {index.dtype}")
-    return index.apply(CHECK_INDEX, low=low, high=size, what=what)
+    return index.apply(CHECK_INDEX, low=low, high=size, what=what, of=of)
 
 
 @dataclass
@@ -91,14 +91,16 @@ def _expanded(key: Any, ndim: int) -> list[Any]:
     return items[:place] + rest + items[place + bool(dots) :]
 
 
+def _of(axis: int, size: int) -> str:
+    return f"for axis {axis} with {size} elements"
+
+
 def _integer(item: Any, size: int, axis: int) -> int:
     if isinstance(item, str) or not hasattr(item, "__index__"):
         raise DTypeError(f"index: {type(item).__name__} cannot index a tensor ({item!r:.40})")
     position: int = item.__index__()
     if not -size <= position < size:
-        raise IndexOutOfRangeError(
-            f"index {position} is out of range for axis {axis} with {size} elements"
-        )
+        raise IndexOutOfRangeError(f"index {position} is out of range {_of(axis, size)}")
     return position % size
 
 
@@ -121,8 +123,8 @@ def _positions(item: Any, shape: Shape, axis: int) -> list[Any]:
         return list(np.nonzero(mask))
     size = shape[axis]
     if isinstance(item, Methods):
-        return [checked(item._self, size, f"index of axis {axis}", -size)]
-    check_index(item, low=-size, high=size, what=f"index of axis {axis}")
+        return [checked(item._self, size, "index", -size, _of(axis, size))]
+    check_index(item, low=-size, high=size, what="index", of=_of(axis, size))
     return [np.where(item < 0, item + size, item).astype(np.int64)]
 
 

@@ -13,15 +13,19 @@ from lazygrad.shapes import Shape
 
 
 def _infer(
-    x: Spec, *, low: int, high: int, what: str, ignore: int | None = None
+    x: Spec, *, low: int, high: int, what: str, of: str = "", ignore: int | None = None
 ) -> tuple[Shape, DType]:
     if x.dtype.category != INTEGER:
         raise DTypeError(f"{what} must be integers, got {x.dtype}")
     return x.shape, x.dtype
 
 
-def check_index(x: Array, *, low: int, high: int, what: str, ignore: int | None = None) -> Array:
+def check_index(
+    x: Array, *, low: int, high: int, what: str, of: str = "", ignore: int | None = None
+) -> Array:  # fmt: skip
     """Return `x`, or raise `IndexOutOfRangeError` naming the first element outside [low, high).
+
+    `what` is indexed ("label"), `of` what it belongs to; elements equal to `ignore` are let pass.
 
     >>> check_index(np.array([0, 3]), low=0, high=3, what="label")
     Traceback (most recent call last):
@@ -35,9 +39,8 @@ def check_index(x: Array, *, low: int, high: int, what: str, ignore: int | None 
     if bad.any():
         where = tuple(int(i) for i in np.argwhere(bad)[0])
         place = f" at position {where[0] if len(where) == 1 else where}" if where else ""
-        raise IndexOutOfRangeError(
-            f"{what} {int(x[where])}{place} is out of range [{low}, {high})"
-        )  # fmt: skip
+        limits = of or f"[{low}, {high})"
+        raise IndexOutOfRangeError(f"{what} {int(x[where])}{place} is out of range {limits}")
     return x
 
 

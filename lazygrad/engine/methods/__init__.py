@@ -4,10 +4,11 @@ from lazygrad.engine.methods.arithmetic import ArithmeticMethods
 from lazygrad.engine.methods.convert import ConvertMethods
 from lazygrad.engine.methods.index import IndexMethods
 from lazygrad.engine.methods.linalg import LinalgMethods
+from lazygrad.engine.methods.random import RandomMethods
 from lazygrad.engine.methods.reduce import ReduceMethods
 from lazygrad.engine.methods.shape import ShapeMethods
 
 __all__ = [
-    "ArithmeticMethods", "ConvertMethods", "IndexMethods", "LinalgMethods", "ReduceMethods",
-    "ShapeMethods",
+    "ArithmeticMethods", "ConvertMethods", "IndexMethods", "LinalgMethods", "RandomMethods",
+    "ReduceMethods", "ShapeMethods",
 ]  # fmt: skip

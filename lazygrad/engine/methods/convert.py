@@ -188,7 +188,7 @@ class ConvertMethods(Methods):
 
     def new_tensor(self, data: Any, *, dtype: DTypeLike | None = None) -> Tensor:
         """A tensor of `data` with the dtype of this one."""
-        return HOOKS.tensor(data, dtype=self.dtype if dtype is None else dtype)  # type: ignore[no-any-return]
+        return HOOKS.tensor(data, dtype=self.dtype if dtype is None else dtype)
 
     def new_eye(self, n: builtins.int, m: builtins.int, offset: builtins.int = 0) -> Tensor:
         """An (n, m) matrix with ones at [i, i + offset]."""

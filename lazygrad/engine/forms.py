@@ -1,0 +1,209 @@
+"""Function forms of methods: `lazygrad.exp(x)` for `x.exp()`.
+
+The first argument may be a tensor, an array, nested lists or a number.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from lazygrad.engine.apply import SCALARS
+from lazygrad.engine.creation import to_tensor
+from lazygrad.engine.tensor import Tensor, apply
+from lazygrad.ops import elementwise as ops
+from lazygrad.ops.opdef import OpDef
+
+__all__ = [
+    "abs", "acos", "acosh", "add", "addcdiv", "addcmul", "addmm", "all", "allclose", "amax",
+    "amin", "aminmax", "any", "argmax", "argmin", "argsort", "asin", "asinh", "atan", "atan2",
+    "atanh", "baddbmm", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "bmm",
+    "ceil", "chunk", "clamp", "clip", "clone", "copysign", "cos", "cosh", "count_nonzero",
+    "cumprod", "cumsum", "diag", "diag_embed", "diagonal", "div", "divide", "dot", "eq",
+    "equal", "erf", "exp", "exp2", "expm1", "flatten", "flip", "floor", "floor_divide", "fmod",
+    "frac", "gather", "ge", "gt", "index_add", "index_copy", "index_put", "index_select",
+    "isclose", "isfinite", "isinf", "isnan", "le", "lerp", "log", "log10", "log1p", "log2",
+    "log_softmax", "logical_not", "logsumexp", "lt", "masked_fill", "masked_select", "matmul",
+    "max", "maximum", "mean", "median", "min", "minimum", "mm", "movedim", "mul", "multiply",
+    "mv", "nan_to_num", "narrow", "ne", "neg", "negative", "nonzero", "norm", "numel", "outer",
+    "permute", "prod", "ravel", "reciprocal", "relu", "remainder", "repeat_interleave",
+    "reshape", "roll", "round", "rsqrt", "scatter", "scatter_add", "select", "sigmoid", "sign",
+    "sin", "sinh", "softmax", "sort", "split", "sqrt", "square", "squeeze", "std", "sub",
+    "subtract", "sum", "swapaxes", "t", "take", "take_along_dim", "tan", "tanh", "tile", "topk",
+    "trace", "transpose", "tril", "triu", "true_divide", "trunc", "unbind", "unflatten",
+    "unsqueeze", "var",
+]  # fmt: skip
+
+
+def _method(name: str) -> Callable[..., Any]:
+    """The function form of a method."""
+    method = getattr(Tensor, name)
+
+    @functools.wraps(method)
+    def function(input: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(to_tensor(input), name)(*args, **kwargs)
+
+    function.__qualname__ = function.__name__ = name
+    return function
+
+
+def _binary(name: str, op: OpDef) -> Callable[[Any, Any], Tensor]:
+    """The function form of a binary op; either operand may be a number."""
+
+    def function(input: Any, other: Any) -> Tensor:
+        if isinstance(input, SCALARS) and isinstance(other, SCALARS):
+            input = to_tensor(input)
+        return apply(op, input, other)
+
+    function.__qualname__ = function.__name__ = name
+    function.__doc__ = op.doc
+    return function
+
+
+abs = _method("abs")
+acos = _method("acos")
+acosh = _method("acosh")
+add = _method("add")
+addcdiv = _method("addcdiv")
+addcmul = _method("addcmul")
+addmm = _method("addmm")
+all = _method("all")
+allclose = _method("allclose")
+amax = _method("amax")
+amin = _method("amin")
+aminmax = _method("aminmax")
+any = _method("any")
+argmax = _method("argmax")
+argmin = _method("argmin")
+argsort = _method("argsort")
+asin = _method("asin")
+asinh = _method("asinh")
+atan = _method("atan")
+atan2 = _binary("atan2", ops.ATAN2)
+atanh = _method("atanh")
+baddbmm = _method("baddbmm")
+bitwise_and = _binary("bitwise_and", ops.BIT_AND)
+bitwise_not = _method("bitwise_not")
+bitwise_or = _binary("bitwise_or", ops.BIT_OR)
+bitwise_xor = _binary("bitwise_xor", ops.BIT_XOR)
+bmm = _method("bmm")
+ceil = _method("ceil")
+chunk = _method("chunk")
+clamp = _method("clamp")
+clip = _method("clip")
+clone = _method("clone")
+copysign = _binary("copysign", ops.COPYSIGN)
+cos = _method("cos")
+cosh = _method("cosh")
+count_nonzero = _method("count_nonzero")
+cumprod = _method("cumprod")
+cumsum = _method("cumsum")
+diag = _method("diag")
+diag_embed = _method("diag_embed")
+diagonal = _method("diagonal")
+div = _method("div")
+divide = _method("divide")
+dot = _method("dot")
+eq = _binary("eq", ops.EQ)
+equal = _method("equal")
+erf = _method("erf")
+exp = _method("exp")
+exp2 = _method("exp2")
+expm1 = _method("expm1")
+flatten = _method("flatten")
+flip = _method("flip")
+floor = _method("floor")
+floor_divide = _binary("floor_divide", ops.FLOORDIV)
+fmod = _binary("fmod", ops.FMOD)
+frac = _method("frac")
+gather = _method("gather")
+ge = _binary("ge", ops.GE)
+gt = _binary("gt", ops.GT)
+index_add = _method("index_add")
+index_copy = _method("index_copy")
+index_put = _method("index_put")
+index_select = _method("index_select")
+isclose = _method("isclose")
+isfinite = _method("isfinite")
+isinf = _method("isinf")
+isnan = _method("isnan")
+le = _binary("le", ops.LE)
+lerp = _method("lerp")
+log = _method("log")
+log10 = _method("log10")
+log1p = _method("log1p")
+log2 = _method("log2")
+log_softmax = _method("log_softmax")
+logical_not = _method("logical_not")
+logsumexp = _method("logsumexp")
+lt = _binary("lt", ops.LT)
+masked_fill = _method("masked_fill")
+masked_select = _method("masked_select")
+matmul = _method("matmul")
+max = _method("max")
+maximum = _binary("maximum", ops.MAXIMUM)
+mean = _method("mean")
+median = _method("median")
+min = _method("min")
+minimum = _binary("minimum", ops.MINIMUM)
+mm = _method("mm")
+movedim = _method("movedim")
+mul = _binary("mul", ops.MUL)
+multiply = _binary("multiply", ops.MUL)
+mv = _method("mv")
+nan_to_num = _method("nan_to_num")
+narrow = _method("narrow")
+ne = _binary("ne", ops.NE)
+neg = _method("neg")
+negative = _method("negative")
+nonzero = _method("nonzero")
+norm = _method("norm")
+numel = _method("numel")
+outer = _method("outer")
+permute = _method("permute")
+prod = _method("prod")
+ravel = _method("ravel")
+reciprocal = _method("reciprocal")
+relu = _method("relu")
+remainder = _binary("remainder", ops.MOD)
+repeat_interleave = _method("repeat_interleave")
+reshape = _method("reshape")
+roll = _method("roll")
+round = _method("round")
+rsqrt = _method("rsqrt")
+scatter = _method("scatter")
+scatter_add = _method("scatter_add")
+select = _method("select")
+sigmoid = _method("sigmoid")
+sign = _method("sign")
+sin = _method("sin")
+sinh = _method("sinh")
+softmax = _method("softmax")
+sort = _method("sort")
+split = _method("split")
+sqrt = _method("sqrt")
+square = _method("square")
+squeeze = _method("squeeze")
+std = _method("std")
+sub = _method("sub")
+subtract = _method("subtract")
+sum = _method("sum")
+swapaxes = _method("swapaxes")
+t = _method("t")
+take = _method("take")
+take_along_dim = _method("take_along_dim")
+tan = _method("tan")
+tanh = _method("tanh")
+tile = _method("tile")
+topk = _method("topk")
+trace = _method("trace")
+transpose = _method("transpose")
+tril = _method("tril")
+triu = _method("triu")
+true_divide = _binary("true_divide", ops.DIV)
+trunc = _method("trunc")
+unbind = _method("unbind")
+unflatten = _method("unflatten")
+unsqueeze = _method("unsqueeze")
+var = _method("var")
