@@ -36,6 +36,7 @@ class Hooks:
 
     wrap: Callable[[Node], Any]  # the tensor that stands for a node
     tensor: type[Any]  # `Tensor`
+    generator: Callable[[], Any]  # the default random stream
     call_vjp: Callable[[Node, dict[int, Any], set[int]], dict[int, Any]]
     realize_graph: Callable[[Graph], None]
     visualize: Callable[..., Any]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lazygrad.dtypes import uint64
-from lazygrad.engine.graph import Graph, Node, get_default_graph
+from lazygrad.engine.graph import HOOKS, Graph, Node, get_default_graph
 from lazygrad.engine.modes import LOCK, STATE
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import DataError
@@ -124,3 +124,6 @@ def get_rng_state() -> Array:
 def set_rng_state(state: Any) -> None:
     """Restore a state of the default generator."""
     _DEFAULT.set_state(state)
+
+
+HOOKS.generator = default_generator

@@ -33,6 +33,7 @@ from lazygrad.engine.methods import (
     ConvertMethods,
     IndexMethods,
     LinalgMethods,
+    RandomMethods,
     ReduceMethods,
     ShapeMethods,
 )
@@ -62,7 +63,7 @@ from lazygrad.shapes import Shape
 
 class Tensor(
     ArithmeticMethods, ReduceMethods, ShapeMethods, IndexMethods, LinalgMethods, ConvertMethods,
-    NumpyProtocols,
+    RandomMethods, NumpyProtocols,
 ):  # fmt: skip
     """An n-dimensional array that is computed when somebody looks.
 
