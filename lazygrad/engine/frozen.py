@@ -52,8 +52,11 @@ class FNode:
         return numel(self.shape) * self.dtype.itemsize
 
     def local_key(self) -> tuple[Any, ...]:
-        """What makes it the same computation as another node."""
-        return (self.op.name, self.inputs, tuple(sorted(self.attrs.items())), self.shape, self.dtype)
+        """What makes it the same computation as another node; -0.0 is not 0.0, NaN is NaN."""
+        attrs = tuple(
+            [(k, v.hex() if v.__class__ is float else v) for k, v in sorted(self.attrs.items())]
+        )
+        return (self.op.name, self.inputs, attrs, self.shape, self.dtype)
 
 
 @dataclass(frozen=True, eq=False)

@@ -99,8 +99,8 @@ def find_buffers(
         overs.append(over)
         dying = sorted(r for r in reads[k] if r in held and last[r] == k) if reuse else []
         for i in form.group.nodes:
-            home = layouts.homes.get(i)
-            if i not in layouts.exported or (home is not None and home.place is not ARENA):
+            claimed = layouts.homes.get(i)
+            if i not in layouts.exported or (claimed is not None and claimed.place is not ARENA):
                 continue
             old = _take(layouts, form, dying, i)
             if old is None:

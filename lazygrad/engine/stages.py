@@ -166,6 +166,9 @@ def _sink(layouts: Layouts, form: Form, readers: Mapping[int, list[int]]) -> Non
         target = form.drafts[first]
         if first <= form.stage[i] or target.domain != nodes[i].shape or target.reducer >= 0:
             continue
+        reads = [j for r in readers[i] if form.stage[r] == first for j in nodes[r].inputs]
+        if not all(layouts.root[j] != i or _is_plain(layouts, j, i, target.domain) for j in reads):
+            continue
         form.drafts[form.stage[i]].nodes.remove(i)
         target.nodes.append(i)
         target.nodes.sort(key=order.__getitem__)

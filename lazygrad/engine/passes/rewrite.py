@@ -62,7 +62,7 @@ def rebuild(frozen: FrozenGraph, visit: Visitor) -> FrozenGraph:
         editor.site, editor.name = node.site, node.name
         found = visit(editor, node)
         at = editor.add(node) if found is None else found
-        changed = changed or at != i
+        changed = changed or at != i or editor.nodes[at] is not node
         new.append(at)
     if not changed:
         return frozen
