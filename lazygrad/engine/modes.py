@@ -27,6 +27,7 @@ class State(threading.local):
     default: Graph | None = None  # what `set_default_graph` chose
     capture: Capture | None = None  # the innermost capture in progress
     site: Any = None  # overrides the user's line while gradients are written
+    anomaly: bool = False  # look for NaNs before each program runs
     busy: bool = False  # realizing: nodes are written for planning only, nothing may be flushed
     trace: bool = False  # inside a trace of a subgraph: nothing may be realized
 

@@ -116,6 +116,16 @@ def manual_seed(seed: int) -> Generator:
     return _DEFAULT.seed(seed)
 
 
+def seed() -> int:
+    """Seed the default generator from the operating system; returns the seed."""
+    return _DEFAULT.seed(int.from_bytes(os.urandom(7), "little")).initial_seed()
+
+
+def initial_seed() -> int:
+    """The seed of the default generator."""
+    return _DEFAULT.initial_seed()
+
+
 def get_rng_state() -> Array:
     """The state of the default generator."""
     return _DEFAULT.get_state()

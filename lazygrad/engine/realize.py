@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lazygrad.config import config
+from lazygrad.engine.anomaly import inspect
 from lazygrad.engine.autodiff import is_leaf, pullback
 from lazygrad.engine.body import project
 from lazygrad.engine.freeze import freeze
@@ -238,6 +239,8 @@ class _Run:
         pinned = _pins({n.id for n in self.nodes}) if self.writes else _nothing
         targets = [s.target(pinned) for _, s in self.writes]
         kept_calls = [(project(self.nodes[c], i)) for c, i in entry.kept.calls]
+        if STATE.anomaly:
+            inspect(entry.program.frozen, arrays)
         lease = entry.program.run(arrays, outputs, targets)
         for node in self.nodes:
             if node.op.kind is Kind.CALL:

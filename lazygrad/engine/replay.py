@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from lazygrad.engine.anomaly import inspect
 from lazygrad.engine.apply import choose_graph
 from lazygrad.engine.body import append_call, project
 from lazygrad.engine.capture import Captured, Input
@@ -172,6 +173,8 @@ class Replay:
                 s.array if s.ref.pins == 0 and s.exported is None else s.target(_free)
                 for s in writes
             ]  # fmt: skip
+        if STATE.anomaly:
+            inspect(program.frozen, arrays)
         program.run(arrays, outputs + [a for a, _ in grads], targets)
         for s, array in zip(writes, targets, strict=True):
             if array is s.array and sys.getrefcount(s.ref) == 2:

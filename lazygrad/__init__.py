@@ -1,0 +1,87 @@
+"""lazygrad: tensors that never compute until asked, captured into one program and replayed.
+
+>>> import lazygrad as lg
+>>> w = lg.tensor([1.0, 2.0], requires_grad=True)
+>>> loss = (w * w).sum()
+>>> loss.backward()
+>>> w.grad
+tensor([2., 4.])
+"""
+
+from __future__ import annotations
+
+from lazygrad import data, dtypes, errors, nn, optim
+from lazygrad.config import config
+from lazygrad.dtypes import (
+    bfloat16,
+    finfo,
+    float16,
+    float32,
+    float64,
+    get_default_dtype,
+    iinfo,
+    int8,
+    int16,
+    int32,
+    int64,
+    set_default_dtype,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
+from lazygrad.dtypes import DType as dtype  # noqa: N813  PyTorch's name
+from lazygrad.dtypes import bool_ as bool
+from lazygrad.engine import creation, forms, functions
+from lazygrad.engine.anomaly import detect_anomaly
+from lazygrad.engine.backward import grad
+from lazygrad.engine.compute_graph import compute_graph
+from lazygrad.engine.creation import *
+from lazygrad.engine.forms import *
+from lazygrad.engine.functions import *
+from lazygrad.engine.graph import Graph, get_default_graph, set_default_graph
+from lazygrad.engine.modes import (
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+from lazygrad.engine.random import (
+    Generator,
+    get_rng_state,
+    initial_seed,
+    manual_seed,
+    seed,
+    set_rng_state,
+)
+from lazygrad.engine.tensor import Tensor
+from lazygrad.engine.tools import benchmark, cuda, device, memory_stats, realize, synchronize
+from lazygrad.engine.warn import LazygradWarning
+from lazygrad.runtime.workers import num_workers, set_num_workers
+from lazygrad.serialization import load, save
+
+__version__ = "0.1.0"
+
+double = float64
+half = float16
+long = int64
+float = float32
+int = int32
+short = int16
+set_num_threads = set_num_workers
+
+__all__ = [
+    "DType", "Generator", "Graph", "LazygradWarning", "Tensor", "bfloat16", "benchmark", "bool",
+    "compute_graph", "config", "cuda", "data", "detect_anomaly", "device", "double", "dtype", "dtypes",
+    "enable_grad", "errors", "finfo", "float", "float16", "float32", "float64",
+    "get_default_dtype", "get_default_graph", "get_rng_state", "grad", "half", "iinfo",
+    "inference_mode", "initial_seed", "int", "int16", "int32", "int64", "int8",
+    "is_grad_enabled", "load", "long", "manual_seed", "memory_stats", "nn", "no_grad",
+    "num_workers", "optim", "realize", "save", "seed", "set_default_dtype", "set_default_graph",
+    "set_grad_enabled", "set_num_threads", "set_num_workers", "set_rng_state", "short",
+    "synchronize", "uint16", "uint32", "uint64", "uint8",
+]  # fmt: skip
+__all__ += creation.__all__
+__all__ += forms.__all__
+__all__ += functions.__all__
