@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazygrad.runtime.kernel import Kernel
-from lazygrad.shapes import Shape, numel
+from lazygrad.shapes import Shape
 
 ALIGN = 64  # bytes; of every buffer in an arena
 
@@ -199,6 +199,14 @@ class Code:
         self._lines.append(text)
         self._owners.append(self._kernel)
 
+    def wrap(self, before: str, after: str) -> None:
+        """Put a statement before and one after the lines of the current kernel."""
+        first = self._owners.index(self._kernel) if self._kernel in self._owners else None
+        at = len(self._lines) if first is None else first
+        self._lines.insert(at, before)
+        self._owners.insert(at, self._kernel)
+        self.line(after)
+
     def function(self, name: str, parameters: str, lines: Sequence[str]) -> str:
         """Define a further function beside the flat one; returns its name."""
         name = f"{name}_{len(self._functions)}"
@@ -226,8 +234,3 @@ class Code:
 def aligned(nbytes: int) -> int:
     """Rounded up to `ALIGN`."""
     return -(-nbytes // ALIGN) * ALIGN
-
-
-def lowered_bytes(shape: Shape, dtype: np.dtype[Any]) -> int:
-    """Aligned bytes of a contiguous array."""
-    return aligned(numel(shape) * dtype.itemsize)

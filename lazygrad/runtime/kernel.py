@@ -41,8 +41,10 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """SSA: values 0..len(loads)-1 are the loads (a Contract epilogue has the accumulator first),
-    then one value per instruction. The words "const" (immediate in `value`), "cast" and "index"
+    """Straight-line code in SSA form.
+
+    Values 0..len(loads)-1 are the loads (a Contract epilogue has the accumulator first), then
+    one value per instruction. The words "const" (immediate in `value`), "cast" and "index"
     (position along domain axis `value`) stand beside the scalar vocabulary.
     """
 
@@ -70,9 +72,12 @@ class Map:
 
 @dataclass(frozen=True, slots=True)
 class Reduce:
-    """Combine value `value` of a body over `axes` of `domain`; accesses of `store` have stride 0
-    there. `combine` is a word (add, mul, maximum, minimum, logical_and, logical_or) or `argmax`,
-    `argmin` (first position along the one reduced axis). `dtype` is the accumulator's.
+    """Combine value `value` of a body over `axes` of `domain`.
+
+    The store has stride 0 along them. `combine` is a word (add, mul, maximum, minimum,
+    logical_and, logical_or) or `argmax`, `argmin` (first position along the one reduced axis,
+    int64). `dtype` is the accumulator's: the value is cast to it before, the result to the dtype
+    of the buffer after.
     """
 
     domain: Shape
@@ -87,6 +92,8 @@ class Reduce:
 @dataclass(frozen=True, slots=True)
 class Contract:
     """acc[batch, i, j] = sum over l of a[batch, i, l] * b[batch, l, j], then an epilogue.
+
+    Operands are cast to `dtype`, the accumulator's, which is the dtype of the epilogue's value 0.
 
     `batch` is a shape; the domain of `a` is (*batch, m, k), of `b` (*batch, k, n), of the epilogue
     and its stores (*batch, m, n). The last value of `a` and `b` is the operand (prologue); value 0
@@ -135,7 +142,7 @@ class Param:
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """Chunk-local memory of `row_size` elements a row, or (shared) `size` elements for all chunks."""
+    """Chunk-local memory of `row_size` elements a row, or (shared) `size` elements for all."""
 
     dtype: DType
     row_size: int
@@ -170,3 +177,59 @@ class Kernel:
     reason: str = ""  # why it is cut where it is
     flops: float = 0.0
     nbytes: int = 0
+
+
+def stage_bodies(stage: Stage) -> tuple[Body, ...]:
+    """The bodies of a stage."""
+    match stage:
+        case Map() | Reduce():
+            return (stage.body,)
+        case Contract():
+            return (stage.a, stage.b, stage.epilogue)
+        case Extern():
+            return ()
+
+
+def stage_loads(stage: Stage) -> tuple[Access, ...]:
+    """Every access that a stage reads through."""
+    if isinstance(stage, Extern):
+        return tuple(access for access, _, _ in stage.inputs)
+    return tuple(access for body in stage_bodies(stage) for access in body.loads)
+
+
+def stage_stores(stage: Stage) -> tuple[Access, ...]:
+    """Every access that a stage writes through."""
+    match stage:
+        case Map() | Contract():
+            return tuple(store.access for store in stage.stores)
+        case Reduce():
+            return (stage.store,)
+        case Extern():
+            return (stage.output[0],)
+
+
+def depends_on_chunks(kernel: Kernel) -> bool:
+    """Whether chunk borders reach a result: partial results, a value of a whole chunk."""
+    return len(kernel.grid.borders()) > 1 and any(_by_chunk(kernel, s) for s in kernel.stages)
+
+
+def _by_chunk(kernel: Kernel, stage: Stage) -> bool:
+    match stage:
+        case Map():
+            cut = False
+        case Reduce():
+            cut = 0 in stage.axes
+        case Contract():
+            cut = stage.grid != "batch"
+        case Extern():
+            cut = True
+    inputs = len(kernel.params)
+    return cut or any(
+        access.chunk_stride != 0
+        or (  # chunk-local scratch that is the same for all rows
+            access.buffer >= inputs
+            and not kernel.scratch[access.buffer - inputs].shared
+            and access.strides[0] == 0
+        )
+        for access in stage_loads(stage) + stage_stores(stage)
+    )

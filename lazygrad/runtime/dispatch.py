@@ -1,0 +1,95 @@
+"""Parallel mode and executor of a kernel: two independent choices, made from its shapes.
+
+*vectorized*: one worker, the whole array in one pass; *chunked*: rows in cache-sized chunks
+through the whole chain of stages, over the worker pool where that pays. The choice is stored
+with its reason. `config.parallel` and `config.executor` force it. A reduction over rows leaves
+one partial result per chunk, counted by shape: such a kernel runs chunk by chunk in both modes,
+so that its rounding is the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lazygrad.config import config
+from lazygrad.runtime.chunked import Chunked
+from lazygrad.runtime.executor import Lowered
+from lazygrad.runtime.kernel import Contract, Extern, Grid, Kernel, Stage, depends_on_chunks
+from lazygrad.runtime.kernel_verify import verify_kernel
+from lazygrad.runtime.reference import Reference
+from lazygrad.runtime.validate import Validated
+from lazygrad.runtime.vectorized import Vectorized
+from lazygrad.runtime.workers import cores
+
+CHUNK_BYTES = 1 << 18  # of all that one chunk touches: half of a small L2, beside the scratch
+POOL_SECONDS = 200e-6  # a kernel below it does not pay for waking threads
+_BYTES_PER_SECOND = 2e10
+_FLOPS_PER_SECOND = 4e9  # of elementwise work in NumPy on one core
+_FORCED_CHUNKS = 4  # pieces of a small kernel under config.parallel = "chunked"
+
+
+def chunk_rows(rows: int, row_bytes: int) -> int:
+    """How many rows of a streamed kernel make a chunk that stays in the cache.
+
+    >>> chunk_rows(100_000, 4096), chunk_rows(10, 4096), chunk_rows(10, 10**9)
+    (64, 10, 1)
+    """
+    return max(1, min(rows, CHUNK_BYTES // max(row_bytes, 1)))
+
+
+def lower(kernel: Kernel) -> Lowered:
+    """Make a kernel ready to run, in the mode and on the executor that its shapes call for."""
+    if config.verify:
+        verify_kernel(kernel)
+    if config.executor == "reference":
+        return Reference(kernel, "forced by config.executor")
+    lowered = _lower_numpy(kernel)
+    if config.validate and not _has_effects(kernel):
+        return Validated(lowered)
+    return lowered
+
+
+def seconds(kernel: Kernel) -> float:
+    """A guess of the time on one core, good to a factor of 3."""
+    return max(kernel.nbytes / _BYTES_PER_SECOND, kernel.flops / _FLOPS_PER_SECOND)
+
+
+def _lower_numpy(kernel: Kernel) -> Lowered:
+    chunks = len(kernel.grid.borders())
+    pieces = depends_on_chunks(kernel)
+    if config.parallel == "vectorized":
+        if pieces:
+            return Chunked(kernel, f"one worker, {chunks} partial results by shape", 1)
+        return Vectorized(kernel, "forced by config.parallel")
+    if config.parallel == "chunked":
+        kernel = _recut(kernel)
+        if len(kernel.grid.borders()) > 1:
+            return Chunked(kernel, "forced by config.parallel", cores())
+        return Vectorized(kernel, "one row: nothing to cut")
+    if chunks <= 1:
+        return Vectorized(kernel, f"{_size(kernel.nbytes)} in one piece")
+    if seconds(kernel) < POOL_SECONDS:
+        return Chunked(kernel, f"{chunks} chunks for the cache, too short for threads", 1)
+    return Chunked(kernel, f"{chunks} chunks, {_size(kernel.nbytes)} over the workers", cores())
+
+
+def _recut(kernel: Kernel) -> Kernel:
+    """A kernel in one piece cut into a few, where no result can depend on it."""
+    rows = kernel.grid.rows
+    alone = any(isinstance(s, Extern | Contract) and not _by_rows(s) for s in kernel.stages)
+    if rows < 2 or len(kernel.grid.borders()) > 1 or alone:
+        return kernel
+    cut = replace(kernel, grid=Grid(rows, -(-rows // min(rows, _FORCED_CHUNKS))))
+    return kernel if depends_on_chunks(cut) else cut
+
+
+def _by_rows(stage: Stage) -> bool:
+    return isinstance(stage, Contract) and stage.grid == "batch"
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes / 1e6:.3g} MB" if nbytes >= 1e5 else f"{nbytes / 1e3:.3g} kB"
+
+
+def _has_effects(kernel: Kernel) -> bool:
+    return any(isinstance(s, Extern) and s.op.kind.value == "effect" for s in kernel.stages)
