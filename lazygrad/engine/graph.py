@@ -26,7 +26,7 @@ from lazygrad.ops.opdef import Array, Kind, OpDef
 from lazygrad.ops.source import CONST, LITERAL, LITERAL_VALUES, PARAM
 from lazygrad.shapes import Shape
 
-PACKAGE = str(Path(__file__).resolve().parent.parent)
+PACKAGE = str(Path(__file__).parent.parent)  # as code objects name their files
 _ids = itertools.count(1)
 NO_ATTRS: Mapping[str, Any] = {}
 
@@ -40,8 +40,10 @@ class Hooks:
     call_vjp: Callable[[Node, dict[int, Any], set[int]], dict[int, Any]]
     realize_graph: Callable[[Graph], None]
     visualize: Callable[..., Any]
+    mimebundle: Callable[..., dict[str, Any]]
     to_mermaid: Callable[..., str]
     listing: Callable[..., str]
+    branch: Callable[..., str]
 
 
 HOOKS = Hooks()
@@ -329,10 +331,14 @@ class Graph:
 
     def visualize(
         self, filename: str | None = None, view: bool = False, format: str = "svg",
-        stage: str = "traced",
+        stage: str = "traced", max_nodes: int = 300,
     ) -> Any:  # fmt: skip
-        """A `graphviz.Digraph` of the live nodes; saved to `filename` when one is given."""
-        return HOOKS.visualize(self, filename=filename, view=view, format=format, stage=stage)
+        """A `graphviz.Digraph` of the live nodes; saved to `filename` when one is given.
+
+        `stage` is `traced`, `fused` (one box per kernel) or `planned` (one colour per buffer).
+        Beyond `max_nodes` there is one node for each line of code. Nothing is computed.
+        """
+        return HOOKS.visualize(self, filename, view, format, stage, max_nodes)
 
     def to_mermaid(self) -> str:
         """The graph as a Mermaid flowchart, which needs no program to be drawn."""
@@ -342,9 +348,7 @@ class Graph:
         return HOOKS.listing(self)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        source = HOOKS.visualize(self)
-        bundle: dict[str, Any] = source._repr_mimebundle_(**kwargs)
-        return bundle
+        return HOOKS.mimebundle(self, **kwargs)
 
     def __repr__(self) -> str:
         name = f" {self.name!r}" if self.name else ""

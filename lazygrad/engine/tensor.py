@@ -36,6 +36,7 @@ from lazygrad.engine.methods import (
     RandomMethods,
     ReduceMethods,
     ShapeMethods,
+    ShowMethods,
 )
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.protocols import NumpyProtocols
@@ -63,7 +64,7 @@ from lazygrad.shapes import Shape
 
 class Tensor(
     ArithmeticMethods, ReduceMethods, ShapeMethods, IndexMethods, LinalgMethods, ConvertMethods,
-    RandomMethods, NumpyProtocols,
+    RandomMethods, ShowMethods, NumpyProtocols,
 ):  # fmt: skip
     """An n-dimensional array that is computed when somebody looks.
 

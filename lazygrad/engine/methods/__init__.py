@@ -7,8 +7,9 @@ from lazygrad.engine.methods.linalg import LinalgMethods
 from lazygrad.engine.methods.random import RandomMethods
 from lazygrad.engine.methods.reduce import ReduceMethods
 from lazygrad.engine.methods.shape import ShapeMethods
+from lazygrad.engine.methods.show import ShowMethods
 
 __all__ = [
     "ArithmeticMethods", "ConvertMethods", "IndexMethods", "LinalgMethods", "RandomMethods",
-    "ReduceMethods", "ShapeMethods",
+    "ReduceMethods", "ShapeMethods", "ShowMethods",
 ]  # fmt: skip
