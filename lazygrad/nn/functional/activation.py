@@ -1,0 +1,155 @@
+"""Activations and the softmax family.
+
+`inplace=` is accepted where PyTorch has it and changes nothing: whether a result takes the memory
+of its operand is for the memory planner to decide.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+from lazygrad.dtypes import DTypeLike
+from lazygrad.engine.tensor import Tensor
+from lazygrad.errors import ArgumentError
+
+
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """max(x, 0).
+
+    >>> import lazygrad as lg
+    >>> lg.nn.functional.relu(lg.tensor([-1.0, 2.0]))
+    tensor([0., 2.])
+    """
+    return input.relu()
+
+
+def relu6(input: Tensor, inplace: bool = False) -> Tensor:
+    """min(max(x, 0), 6)."""
+    return input.clamp(0, 6)
+
+
+def hardtanh(
+    input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+) -> Tensor:
+    """X cut to [min_val, max_val]."""
+    return input.clamp(min_val, max_val)
+
+
+def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+    """X where x > 0, else negative_slope * x.
+
+    >>> import lazygrad as lg
+    >>> lg.nn.functional.leaky_relu(lg.tensor([-1.0, 2.0]), 0.5)
+    tensor([-0.5, 2. ])
+    """
+    return input.where(input > 0, input * negative_slope)
+
+
+def prelu(input: Tensor, weight: Tensor) -> Tensor:
+    """Leaky relu with a learned slope, one for all or one for each channel (axis 1)."""
+    if weight.ndim and weight.shape[0] > 1:
+        axis = 1 if input.ndim > 1 else 0
+        weight = weight.reshape([-1 if i == axis else 1 for i in range(input.ndim)])
+    return input.where(input > 0, input * weight)
+
+
+def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """X where x > 0, else alpha * (exp(x) - 1) (Clevert et al. 2016)."""
+    # The cut keeps exp from overflowing where its value is not taken.
+    return input.where(input > 0, input.clamp(max=0).expm1() * alpha)
+
+
+def selu(input: Tensor, inplace: bool = False) -> Tensor:
+    """The scaled elu whose activations keep mean 0 and variance 1 (Klambauer et al. 2017)."""
+    return elu(input, 1.6732632423543772848170429916717) * 1.0507009873554804934193349852946
+
+
+def silu(input: Tensor, inplace: bool = False) -> Tensor:
+    """X * sigmoid(x), also called swish."""
+    return input.silu()
+
+
+def mish(input: Tensor, inplace: bool = False) -> Tensor:
+    """X * tanh(softplus(x)) (Misra 2019)."""
+    return input * softplus(input).tanh()
+
+
+def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+    """X times the normal distribution function of x (Hendrycks and Gimpel 2016).
+
+    `approximate="tanh"` takes the cheaper formula that GPT-2 used.
+    """
+    if approximate not in ("none", "tanh"):
+        raise ArgumentError(f"gelu: approximate is 'none' or 'tanh', got {approximate!r}")
+    return input.gelu(approximate)
+
+
+def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(beta * x)) / beta; x itself where beta * x is above the threshold."""
+    return input.softplus(beta, threshold)
+
+
+def softsign(input: Tensor) -> Tensor:
+    """X / (1 + |x|)."""
+    return input / (input.abs() + 1)
+
+
+def sigmoid(input: Tensor) -> Tensor:
+    """1 / (1 + exp(-x))."""
+    return input.sigmoid()
+
+
+def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    """The straight line x / 6 + 1/2, cut to [0, 1]."""
+    return (input + 3).clamp(0, 6) / 6
+
+
+def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
+    """X * hardsigmoid(x) (Howard et al. 2019)."""
+    return input * ((input + 3).clamp(0, 6) / 6)
+
+
+def logsigmoid(input: Tensor) -> Tensor:
+    """log(sigmoid(x)), without overflow."""
+    return input.clamp(max=0) - (-input.abs()).exp().log1p()
+
+
+def tanh(input: Tensor) -> Tensor:
+    """The hyperbolic tangent."""
+    return input.tanh()
+
+
+def _axis(name: str, input: Tensor, dim: int | None) -> int:
+    """PyTorch's implicit axis, with its warning."""
+    if dim is not None:
+        return dim
+    axis = 0 if input.ndim in (0, 1, 3) else 1
+    warnings.warn(f"{name} without dim= takes axis {axis}; pass dim={axis}", stacklevel=3)
+    return axis
+
+
+def softmax(input: Tensor, dim: int | None = None, dtype: DTypeLike | None = None) -> Tensor:
+    """exp(x) normalized to sum 1 along `dim`, computed from x - max(x).
+
+    >>> import lazygrad as lg
+    >>> lg.nn.functional.softmax(lg.tensor([0.0, 0.0]), dim=0)
+    tensor([0.5, 0.5])
+    """
+    x = input if dtype is None else input.to(dtype)
+    return x.softmax(_axis("softmax", x, dim))
+
+
+def softmin(input: Tensor, dim: int | None = None, dtype: DTypeLike | None = None) -> Tensor:
+    """softmax(-x)."""
+    return softmax(-input, _axis("softmin", input, dim), dtype)
+
+
+def log_softmax(input: Tensor, dim: int | None = None, dtype: DTypeLike | None = None) -> Tensor:
+    """log(softmax(x)), without overflow or underflow.
+
+    >>> import lazygrad as lg
+    >>> lg.nn.functional.log_softmax(lg.tensor([1000.0, 0.0]), dim=0)
+    tensor([    0., -1000.])
+    """
+    x = input if dtype is None else input.to(dtype)
+    return x.log_softmax(_axis("log_softmax", x, dim))

@@ -1,0 +1,203 @@
+"""Normalization layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lazygrad.dtypes import DTypeLike, as_dtype, get_default_dtype, int64
+from lazygrad.engine.modes import no_grad
+from lazygrad.engine.tensor import Tensor, state
+from lazygrad.errors import ShapeError
+from lazygrad.nn import functional as F
+from lazygrad.nn import init
+from lazygrad.nn.linear import blank
+from lazygrad.nn.module import Module
+from lazygrad.nn.parameter import Parameter
+
+
+def _sizes(shape: int | Sequence[int]) -> tuple[int, ...]:
+    return (shape,) if isinstance(shape, int) else tuple(shape)
+
+
+class LayerNorm(Module):
+    """Mean 0 and variance 1 over the last dimensions, then scale and shift (Ba et al. 2016).
+
+    >>> import lazygrad as lg
+    >>> y = lg.nn.LayerNorm(4)(lg.tensor([[1.0, 2.0, 3.0, 4.0]]))
+    >>> [round(v, 3) for v in y[0].tolist()]
+    [-1.342, -0.447, 0.447, 1.342]
+    """
+
+    weight: Parameter | None
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        *,
+        dtype: DTypeLike | None = None,
+    ) -> None:
+        self.normalized_shape, self.eps = _sizes(normalized_shape), eps
+        self.elementwise_affine = elementwise_affine
+        shape = self.normalized_shape
+        shift = elementwise_affine and bias
+        weight = blank(*shape, dtype=dtype) if elementwise_affine else None
+        self.register_parameter("weight", weight)
+        self.register_parameter("bias", blank(*shape, dtype=dtype) if shift else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Scale 1, shift 0."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalize each sample."""
+        return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        """PyTorch's."""
+        return (
+            f"{self.normalized_shape}, eps={self.eps}, "
+            f"elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
+        )
+
+
+class RMSNorm(Module):
+    """Divides by the root mean square over the last dimensions (Zhang and Sennrich 2019)."""
+
+    weight: Parameter | None
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        *,
+        dtype: DTypeLike | None = None,
+    ) -> None:
+        self.normalized_shape, self.eps = _sizes(normalized_shape), eps
+        self.elementwise_affine = elementwise_affine
+        shape = self.normalized_shape
+        weight = blank(*shape, dtype=dtype) if elementwise_affine else None
+        self.register_parameter("weight", weight)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Scale 1."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalize each sample."""
+        return F.rms_norm(input, self.normalized_shape, self.weight, self.eps)
+
+    def extra_repr(self) -> str:
+        """PyTorch's."""
+        return (
+            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+        )
+
+
+class _BatchNorm(Module):
+    """What batch normalization is for any number of dimensions."""
+
+    dimensions: tuple[int, ...] = ()
+    weight: Parameter | None
+    bias: Parameter | None
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        *,
+        dtype: DTypeLike | None = None,
+    ) -> None:
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.affine, self.track_running_stats = affine, track_running_stats
+        for name in ("weight", "bias"):
+            made = blank(num_features, dtype=dtype) if affine else None
+            self.register_parameter(name, made)
+        kind = get_default_dtype() if dtype is None else as_dtype(dtype)
+        zeros = np.zeros(num_features, kind.dtype)
+        tracked = track_running_stats
+        self.register_buffer("running_mean", state(zeros) if tracked else None)
+        self.register_buffer("running_var", state(zeros + 1) if tracked else None)
+        self.register_buffer("num_batches_tracked", state(0, int64) if tracked else None)
+        self.reset_parameters()
+
+    def reset_running_stats(self) -> None:
+        """Mean 0, variance 1, no batch seen."""
+        for name, value in (("running_mean", 0), ("running_var", 1), ("num_batches_tracked", 0)):
+            buffer = self._buffers[name]
+            if buffer is not None:
+                buffer.data = np.full(buffer.shape, value)
+
+    def reset_parameters(self) -> None:
+        """Scale 1, shift 0, fresh statistics."""
+        self.reset_running_stats()
+        if self.weight is not None and self.bias is not None:
+            init.ones_(self.weight)
+            init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalize each channel; while training the running statistics move."""
+        if input.ndim not in self.dimensions or input.shape[1] != self.num_features:
+            raise ShapeError(
+                f"{type(self).__name__}({self.num_features}) takes (batch, {self.num_features}, "
+                f"...) with {' or '.join(map(str, self.dimensions))} dimensions, got {input.shape}"
+            )
+        momentum: float | Tensor = 0.0 if self.momentum is None else self.momentum
+        if self.training and self.num_batches_tracked is not None:
+            with no_grad():
+                count = self.num_batches_tracked + 1
+                self.num_batches_tracked.assign_(count)
+                if self.momentum is None:  # the plain average of all batches
+                    momentum = 1.0 / count.double()
+        own = self.training or self.running_mean is None
+        mean, var = (self.running_mean, self.running_var)
+        return F.batch_norm(input, mean, var, self.weight, self.bias, own, momentum, self.eps)
+
+    def extra_repr(self) -> str:
+        """PyTorch's."""
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, "
+            f"affine={self.affine}, bias={self.bias is not None}, "
+            f"track_running_stats={self.track_running_stats}"
+        )
+
+
+class BatchNorm1d(_BatchNorm):
+    """Mean 0 and variance 1 of each channel of (batch, channels) or (batch, channels, length).
+
+    While training the statistics are those of the batch and the running ones follow (with
+    `momentum=None` as the plain average); in evaluation mode the running ones are used
+    (Ioffe and Szegedy 2015).
+
+    >>> import lazygrad as lg
+    >>> layer = lg.nn.BatchNorm1d(2)
+    >>> y = layer(lg.tensor([[1.0, 2.0], [3.0, 6.0]]))
+    >>> layer.running_mean
+    tensor([0.2000, 0.4000])
+    """
+
+    dimensions = (2, 3)
+
+
+class BatchNorm2d(_BatchNorm):
+    """The same for (batch, channels, height, width)."""
+
+    dimensions = (4,)

@@ -1,0 +1,129 @@
+"""Adam and AdamW."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from lazygrad.engine.tensor import Tensor
+from lazygrad.optim.optimizer import Hyper, Moments, On, Optimizer, Scalars
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2015): steps scaled by running means of gradient and squared gradient.
+
+    `amsgrad` divides by the largest mean square so far (Reddi et al. 2018); `weight_decay` is added
+    to the gradient, or shrinks the parameter itself with `decoupled_weight_decay` (AdamW).
+
+    >>> import lazygrad as lg
+    >>> w = lg.nn.Parameter([1.0, -3.0])
+    >>> opt = lg.optim.Adam([w], lr=0.1)
+    >>> (w * w).sum().backward()
+    >>> opt.step()
+    >>> [round(x, 4) for x in w.tolist()]
+    [0.9, -2.9]
+    """
+
+    numeric: ClassVar[tuple[str, ...]] = ("lr", "betas", "eps", "weight_decay")
+    switches: ClassVar[tuple[str, ...]] = ("weight_decay",)
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        decoupled_weight_decay: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "betas": betas,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "amsgrad": bool(amsgrad),
+                "maximize": bool(maximize),
+                "decoupled_weight_decay": bool(decoupled_weight_decay),
+            },
+        )
+
+    def moments(self, on: On) -> tuple[str, ...]:
+        """Running means of the gradient and of its square."""
+        names = ("exp_avg", "exp_avg_sq")
+        return (*names, "max_exp_avg_sq") if "amsgrad" in on else names
+
+    def counts(self, on: On) -> bool:
+        """The bias correction depends on the number of the step."""
+        return True
+
+    def scalars(self, hyper: Hyper, step: Tensor | None, on: On) -> Scalars:
+        """Bias corrections, and the complements of the betas."""
+        (lr,), (eps,), (decay,) = hyper["lr"], hyper["eps"], hyper["weight_decay"]
+        beta1, beta2 = hyper["betas"]
+        assert step is not None
+        s = {
+            "grad_share": 1 - beta1,
+            "beta2": beta2,
+            "square_share": 1 - beta2,
+            "step_size": lr / (1 - beta1**step),
+            "correction": (1 - beta2**step).sqrt(),
+            "eps": eps,
+        }
+        if "weight_decay" in on:
+            s["decay"] = 1 - lr * decay if "decoupled_weight_decay" in on else decay
+        return s
+
+    def update(
+        self, param: Tensor, grad: Tensor, state: Moments, s: Scalars, on: On
+    ) -> tuple[Tensor, Moments]:
+        """One step of PyTorch's single-tensor formula."""
+        if "maximize" in on:
+            grad = -grad
+        if "weight_decay" in on:
+            if "decoupled_weight_decay" in on:
+                param = param * s["decay"]
+            else:
+                grad = grad + param * s["decay"]
+        mean = state["exp_avg"]
+        mean = mean + (grad - mean) * s["grad_share"]
+        square = state["exp_avg_sq"] * s["beta2"] + grad * grad * s["square_share"]
+        new = {"exp_avg": mean, "exp_avg_sq": square}
+        largest = square
+        if "amsgrad" in on:
+            largest = new["max_exp_avg_sq"] = state["max_exp_avg_sq"].maximum(square)
+        denominator = largest.sqrt() / s["correction"] + s["eps"]
+        return param - mean * s["step_size"] / denominator, new
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): it shrinks the parameter.
+
+    >>> import lazygrad as lg
+    >>> w = lg.nn.Parameter([1.0])
+    >>> opt = lg.optim.AdamW([w], lr=0.1, weight_decay=0.5)
+    >>> (0 * w).sum().backward()
+    >>> opt.step()
+    >>> round(w.item(), 4)
+    0.95
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params, lr, betas, eps, weight_decay, amsgrad,
+            maximize=maximize, decoupled_weight_decay=True,
+        )  # fmt: skip

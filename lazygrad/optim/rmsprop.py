@@ -1,0 +1,157 @@
+"""RMSprop and Adagrad: steps scaled by the squared gradients so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from lazygrad.engine.tensor import Tensor
+from lazygrad.optim.group import ParamGroup, checked
+from lazygrad.optim.optimizer import Hyper, Moments, On, Optimizer, Scalars
+
+
+class RMSprop(Optimizer):
+    """RMSprop (Hinton's lecture 6e, 2012): divides by the root of a running mean square.
+
+    `centered` subtracts the square of the running mean (Graves 2013).
+
+    >>> import lazygrad as lg
+    >>> w = lg.nn.Parameter([1.0])
+    >>> opt = lg.optim.RMSprop([w], lr=0.01)
+    >>> (w * w).sum().backward()
+    >>> opt.step()
+    >>> round(w.item(), 4)
+    0.9
+    """
+
+    numeric: ClassVar[tuple[str, ...]] = ("lr", "alpha", "eps", "weight_decay", "momentum")
+    switches: ClassVar[tuple[str, ...]] = ("weight_decay", "momentum")
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "alpha": alpha,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "momentum": momentum,
+                "centered": bool(centered),
+                "maximize": bool(maximize),
+            },
+        )
+
+    def moments(self, on: On) -> tuple[str, ...]:
+        """The mean square, the velocity with momentum, the mean when centered."""
+        velocity = ("momentum_buffer",) if "momentum" in on else ()
+        return ("square_avg", *velocity, *(("grad_avg",) if "centered" in on else ()))
+
+    def scalars(self, hyper: Hyper, step: Tensor | None, on: On) -> Scalars:
+        """The cells, and the complement of alpha."""
+        s = {name: cells[0] for name, cells in hyper.items()}
+        s["share"] = 1 - s["alpha"]
+        return s
+
+    def update(
+        self, param: Tensor, grad: Tensor, state: Moments, s: Scalars, on: On
+    ) -> tuple[Tensor, Moments]:
+        """One step of PyTorch's single-tensor formula."""
+        if "maximize" in on:
+            grad = -grad
+        if "weight_decay" in on:
+            grad = grad + param * s["weight_decay"]
+        square = state["square_avg"] * s["alpha"] + grad * grad * s["share"]
+        new = {"square_avg": square}
+        variance = square
+        if "centered" in on:
+            mean = state["grad_avg"]
+            mean = new["grad_avg"] = mean + (grad - mean) * s["share"]
+            variance = square - mean * mean
+        scale = variance.sqrt() + s["eps"]
+        if "momentum" in on:
+            velocity = state["momentum_buffer"] * s["momentum"] + grad / scale
+            new["momentum_buffer"] = velocity
+            return param - velocity * s["lr"], new
+        return param - grad * s["lr"] / scale, new
+
+
+class Adagrad(Optimizer):
+    """Adagrad (Duchi et al. 2011): divides by the root of the sum of squared gradients.
+
+    >>> import lazygrad as lg
+    >>> w = lg.nn.Parameter([1.0])
+    >>> opt = lg.optim.Adagrad([w], lr=0.1)
+    >>> (w * w).sum().backward()
+    >>> opt.step()
+    >>> round(w.item(), 4)
+    0.9
+    """
+
+    numeric: ClassVar[tuple[str, ...]] = ("lr", "lr_decay", "weight_decay", "eps")
+    switches: ClassVar[tuple[str, ...]] = ("weight_decay",)
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "lr_decay": lr_decay,
+                "weight_decay": weight_decay,
+                "eps": eps,
+                "initial_accumulator_value": checked(
+                    "initial_accumulator_value", initial_accumulator_value
+                ),
+                "maximize": bool(maximize),
+            },
+        )
+
+    def moments(self, on: On) -> tuple[str, ...]:
+        """The sum of squared gradients."""
+        return ("sum",)
+
+    def counts(self, on: On) -> bool:
+        """The learning rate decays with the number of the step."""
+        return True
+
+    def initial(self, group: ParamGroup, name: str) -> float:
+        """The sum may begin above zero."""
+        return float(group["initial_accumulator_value"])
+
+    def scalars(self, hyper: Hyper, step: Tensor | None, on: On) -> Scalars:
+        """The decayed learning rate."""
+        s = {name: cells[0] for name, cells in hyper.items()}
+        assert step is not None
+        s["lr"] = s["lr"] / (1 + (step - 1) * s.pop("lr_decay"))
+        return s
+
+    def update(
+        self, param: Tensor, grad: Tensor, state: Moments, s: Scalars, on: On
+    ) -> tuple[Tensor, Moments]:
+        """One step of PyTorch's single-tensor formula."""
+        if "maximize" in on:
+            grad = -grad
+        if "weight_decay" in on:
+            grad = grad + param * s["weight_decay"]
+        total = state["sum"] + grad * grad
+        return param - grad * s["lr"] / (total.sqrt() + s["eps"]), {"sum": total}
