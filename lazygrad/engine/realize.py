@@ -324,7 +324,7 @@ def _nothing(ref: Ref) -> bool:
 
 
 def _pins(running: set[int]) -> Any:
-    """A test whether a pending tensor outside of the running set reads a version."""
+    """A test whether a pending tensor or write outside of the running set reads a version."""
     held: set[Ref] = set()
     seen: set[int] = set()
     stack = [
@@ -332,6 +332,7 @@ def _pins(running: set[int]) -> Any:
         for r in list(PENDING.values())
         if (t := r()) is not None and t._node is not None and t._node.id not in running
     ]
+    stack += [s.pending for s in WRITES.values() if s.pending is not None]
     while stack:
         node = stack.pop()
         if node.id in seen or node.id in running:
@@ -349,7 +350,7 @@ def _pins(running: set[int]) -> Any:
 
 def pinned_by_pending(ref: Ref) -> bool:
     """Whether any pending tensor reads this version (for writes from the host)."""
-    return bool(_pins(set())(ref)) if PENDING else False
+    return bool(_pins(set())(ref)) if PENDING or WRITES else False
 
 
 def realize_nodes(targets: Iterable[Node]) -> None:
