@@ -11,6 +11,7 @@ Log-softmax and cross entropy, SGD with learning rate 0.01, batches of 32.
 
 import argparse
 import time
+from itertools import pairwise
 
 import lazygrad as lg
 from lazygrad import Tensor, nn
@@ -27,7 +28,7 @@ class Digits(nn.Module):
     """Linear layers with ReLU between them; answers with log-probabilities."""
 
     def __init__(self, widths: tuple[int, ...]) -> None:
-        pairs = zip(widths, widths[1:], strict=False)
+        pairs = pairwise(widths)
         self.layers = nn.ModuleList([nn.Linear(i, o) for i, o in pairs])
         for layer in self.layers:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")

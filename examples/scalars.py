@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"x**3 at 2: slope {first.item():g}, curvature {second.item():g}")
 
     small = a * b + 10.0
-    print(small.print_branch())
+    small.print_branch()
     if args.picture:
         stem, _, suffix = args.picture.rpartition(".")
         g.graph.visualize(stem, format=suffix)

@@ -425,11 +425,12 @@ def flush_writes(storages: Iterable[Storage]) -> None:
 def stage_write(storage: Storage, node: Node) -> None:
     """Make `node` the pending next version of a storage."""
     old = storage.pending
+    storage.pending = node
+    if STATE.capture is not None:
+        return  # noted, not done: the end of the trace puts the old one back
     if old is not None and WRITES.get(old.id) is storage:
         del WRITES[old.id]
-    storage.pending = node
-    if STATE.capture is None:
-        WRITES[node.id] = storage
+    WRITES[node.id] = storage
 
 
 def flush_old(graph: Graph) -> None:
