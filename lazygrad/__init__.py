@@ -10,7 +10,10 @@ tensor([2., 4.])
 
 from __future__ import annotations
 
-from lazygrad import data, dtypes, errors, nn, optim
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from lazygrad import dtypes, errors
 from lazygrad.config import config
 from lazygrad.dtypes import (
     bfloat16,
@@ -59,7 +62,10 @@ from lazygrad.engine.tensor import Tensor
 from lazygrad.engine.tools import benchmark, cuda, device, memory_stats, realize, synchronize
 from lazygrad.engine.warn import LazygradWarning
 from lazygrad.runtime.workers import num_workers, set_num_workers
-from lazygrad.serialization import load, save
+
+if TYPE_CHECKING:
+    from lazygrad import data, nn, optim
+    from lazygrad.serialization import load, save
 
 __version__ = "0.1.0"
 
@@ -82,6 +88,28 @@ __all__ = [
     "set_grad_enabled", "set_num_threads", "set_num_workers", "set_rng_state", "short",
     "synchronize", "uint16", "uint32", "uint64", "uint8",
 ]  # fmt: skip
+_LATER = {  # imported when first named: `import lazygrad` costs little more than NumPy
+    "data": ("lazygrad.data", ""), "nn": ("lazygrad.nn", ""), "optim": ("lazygrad.optim", ""),
+    "testing": ("lazygrad.testing", ""),
+    "load": ("lazygrad.serialization", "load"), "save": ("lazygrad.serialization", "save"),
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is used later; a misspelt name gets the nearest one."""
+    if name not in _LATER:
+        hint = errors.nearest(name, [*globals(), *_LATER])
+        raise AttributeError(f"module 'lazygrad' has no attribute {name!r}{hint}")
+    module, attribute = _LATER[name]
+    found = import_module(module)
+    value = globals()[name] = getattr(found, attribute) if attribute else found
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LATER])
+
+
 __all__ += creation.__all__
 __all__ += forms.__all__
 __all__ += functions.__all__
