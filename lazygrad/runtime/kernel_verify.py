@@ -257,9 +257,7 @@ class _Verifier:
             args = [found[a] for a in instr.args]
             expected = _result(instr.word, args, instr.dtype)
             if expected is not instr.dtype:
-                _fail(
-                    f"instruction {i}, {instr.word} of {args}, gives {expected}, not {instr.dtype}"
-                )
+                _fail(f"{instr.word} of {args} gives {expected}, not {instr.dtype}")
             if instr.word == "index" and not 0 <= int(instr.value or 0) < rank:
                 _fail(f"no axis {instr.value}")
             found.append(instr.dtype)

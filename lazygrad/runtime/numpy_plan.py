@@ -243,7 +243,7 @@ class ChunkWriter:
         names = self.own if local else self.whole
         text = names.setdefault(operand, f"{'w' if local else 'p'}{len(names)}")
         if operand.chunk_stride:
-            self.head.append(f"{text} = {text}[c]")
+            self.head.append(f"{text} = {text}[c, ...]")
         if not operand.rows:
             return text
         lo, hi = ("", "hi - lo") if local else ("lo", "hi")
