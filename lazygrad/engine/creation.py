@@ -64,7 +64,7 @@ def _made(value: Any, dtype: DType, requires_grad: bool, device: Any) -> Tensor:
     if isinstance(value, Tensor):
         made = value.to(dtype)
     else:
-        made = Tensor._leaf(Storage(np.ascontiguousarray(value, dtype.dtype)))
+        made = Tensor._leaf(Storage(np.asarray(value, dtype.dtype, order="C")))
     return made.requires_grad_() if requires_grad else made
 
 

@@ -7,16 +7,16 @@ so do we. Constants in a body go through `m.const`, in the dtype of the operand 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import log as _log
 from math import pi, sqrt
 from typing import Any
 
 import numpy as np
 
-from lazygrad.dtypes import BOOL, FLOATING, INTEGER, DType, as_dtype, bool_
+from lazygrad.dtypes import BOOL, FLOATING, INTEGER, DType, as_dtype, bool_, float32
 from lazygrad.errors import DTypeError, ShapeError
-from lazygrad.ops.opdef import Array, Kind, OpDef, Promotion, Spec, register
+from lazygrad.ops.opdef import Array, Kind, OpDef, Promotion, Sample, Spec, register
 from lazygrad.ops.scalar_math import NUMPY
 from lazygrad.shapes import Shape, broadcast
 
@@ -103,6 +103,12 @@ def elementwise(
     """Register an elementwise op; `takes` are the categories of dtypes that it accepts."""
     infer = _infer(name, takes, result, slice(arity == 3, None))
     ranges: Any = domain if isinstance(domain[0], tuple) else (domain,) * arity
+    if "samples" not in facts:
+        facts["samples"] = _samples(
+            lambda rng, shapes: tuple(
+                rng.uniform(low, high, s) for (low, high), s in zip(ranges, shapes, strict=False)
+            )
+        )
     if overwrite is None:
         overwrite = () if result is not None else tuple(range(arity))
     return register(
@@ -111,6 +117,34 @@ def elementwise(
             promotion, domain=ranges, may_overwrite=overwrite, **facts,
         )
     )  # fmt: skip
+
+
+_SHAPES: tuple[tuple[Shape, ...], ...] = (
+    ((2, 3), (2, 3), (2, 3)), ((2, 1), (3,), (2, 3)), ((), (2,), ()), ((), (), ()),
+    ((0, 3), (3,), (1, 3)),
+)  # fmt: skip
+
+
+def _samples(make: Callable[..., tuple[Array, ...]], **attrs: Any) -> Any:
+    """Samples over the usual shapes; `make(rng, shapes)` returns the operands."""
+
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
+        for shapes in _SHAPES:
+            yield Sample(make(rng, shapes), attrs)
+
+    return samples
+
+
+def _bools(arity: int) -> Any:
+    return _samples(lambda rng, shapes: tuple(rng.random(s) > 0.5 for s in shapes[:arity]))
+
+
+def _integers(arity: int) -> Any:
+    return _samples(lambda rng, shapes: tuple(rng.integers(0, 6, s) for s in shapes[:arity]))
+
+
+def _reals(**attrs: Any) -> Any:
+    return _samples(lambda rng, shapes: (rng.uniform(-2, 2, shapes[0]),), **attrs)
 
 
 # Arithmetic of two operands.
@@ -173,7 +207,8 @@ def _powi(m: Any, x: Any, *, n: int) -> Any:
 
 POWI = elementwise(
     "powi", _powi, lambda g, out, x, *, n: (lambda: g * (x ** (n - 1) * n),), takes=NUMBERS,
-    flops=2, grad_name="PowBackward", doc="x to the small power n (2, 3, 4), by multiplication.",
+    flops=2, grad_name="PowBackward", doc="x to the small power n (0 to 4), by multiplication.",
+    samples=_reals(n=3),
 )  # fmt: skip
 MAXIMUM = elementwise(
     "maximum", lambda m, x, y: m.maximum(x, y),
@@ -248,30 +283,31 @@ def _logic(name: str, takes: frozenset[int], doc: str, **facts: Any) -> OpDef:
         return getattr(m, name)(x, y)
 
     return elementwise(
-        name, combine, arity=2, takes=takes, doc=doc, commutative=True, associative=True, **facts
-    )
+        name, combine, arity=2, takes=takes, doc=doc, commutative=True, associative=True,
+        samples=_bools(2) if takes is _BOOLS else _integers(2), **facts,
+    )  # fmt: skip
 
 
 LOGICAL_AND = _logic("logical_and", _BOOLS, "x and y, on bools.", idempotent=True)
 LOGICAL_OR = _logic("logical_or", _BOOLS, "x or y, on bools.", idempotent=True)
 LOGICAL_XOR = _logic("logical_xor", _BOOLS, "Either x or y, not both, on bools.")
 LOGICAL_NOT = elementwise(
-    "logical_not", lambda m, x: m.logical_not(x), takes=_BOOLS, involution=True,
+    "logical_not", lambda m, x: m.logical_not(x), takes=_BOOLS, involution=True, samples=_bools(1),
     doc="not x, on bools.",
 )  # fmt: skip
 BIT_AND = _logic("bit_and", BITS, "x & y on the bits of integers and bools.", idempotent=True)
 BIT_OR = _logic("bit_or", BITS, "x | y on the bits of integers and bools.", idempotent=True)
 BIT_XOR = _logic("bit_xor", BITS, "x ^ y on the bits of integers and bools.")
 BIT_NOT = elementwise(
-    "bit_not", lambda m, x: m.bit_not(x), takes=BITS, involution=True,
+    "bit_not", lambda m, x: m.bit_not(x), takes=BITS, involution=True, samples=_integers(1),
     doc="~x: every bit flipped; logical not on bools.",
 )  # fmt: skip
 SHL = elementwise(
-    "shl", lambda m, x, y: m.shl(x, y), arity=2, takes=frozenset({INTEGER}), domain=(0.0, 5.0),
+    "shl", lambda m, x, y: m.shl(x, y), arity=2, takes=frozenset({INTEGER}), samples=_integers(2),
     doc="x << y on integers.",
 )  # fmt: skip
 SHR = elementwise(
-    "shr", lambda m, x, y: m.shr(x, y), arity=2, takes=frozenset({INTEGER}), domain=(0.0, 5.0),
+    "shr", lambda m, x, y: m.shr(x, y), arity=2, takes=frozenset({INTEGER}), samples=_integers(2),
     doc="x >> y on integers (arithmetic on signed ones).",
 )  # fmt: skip
 
@@ -289,7 +325,10 @@ WHERE = elementwise(
     lambda g, out, c, x, y: (
         None, lambda: g.where(c, 0.0), lambda: g.masked_fill(c, 0.0)
     ),
-    arity=3, promotion=Promotion.TAIL, overwrite=(1, 2), domain=((0.0, 1.0), REAL, REAL),
+    arity=3, promotion=Promotion.TAIL, overwrite=(1, 2),
+    samples=_samples(
+        lambda rng, s: (rng.random(s[0]) > 0.5, rng.uniform(-2, 2, s[1]), rng.uniform(-2, 2, s[2]))
+    ),
     grad_name="WhereBackward", doc="x where c holds, else y.",
 )  # fmt: skip
 
@@ -320,15 +359,15 @@ SIGN = elementwise(
     grad_name="SignBackward", doc="-1, 0 or 1.",
 )  # fmt: skip
 FLOOR = elementwise(
-    "floor", lambda m, x: m.floor(x), _flat, takes=NUMBERS, idempotent=True,
+    "floor", lambda m, x: m.floor(x), _flat, takes=FLOATS, idempotent=True,
     grad_name="FloorBackward", doc="The largest integer not above x.",
 )  # fmt: skip
 CEIL = elementwise(
-    "ceil", lambda m, x: m.ceil(x), _flat, takes=NUMBERS, idempotent=True,
+    "ceil", lambda m, x: m.ceil(x), _flat, takes=FLOATS, idempotent=True,
     grad_name="CeilBackward", doc="The smallest integer not below x.",
 )  # fmt: skip
 TRUNC = elementwise(
-    "trunc", lambda m, x: m.trunc(x), _flat, takes=NUMBERS, idempotent=True,
+    "trunc", lambda m, x: m.trunc(x), _flat, takes=FLOATS, idempotent=True,
     grad_name="TruncBackward", doc="The integer part of x.",
 )  # fmt: skip
 ROUND = elementwise(
@@ -437,7 +476,7 @@ def _cast_scalar(m: Any, x: Any, *, dtype: DType) -> Any:
 CAST = register(
     OpDef(
         "cast", Kind.ELEMENTWISE, _cast_infer, reference_of(_cast_scalar, _cast_infer), 1,
-        _cast_scalar, lambda g, out, x, *, dtype: (g,), domain=(REAL,), flops=0,
+        _cast_scalar, lambda g, out, x, *, dtype: (g,), flops=0, samples=_reals(dtype=float32),
         grad_name="ToCopyBackward", doc="The elements as another dtype; floats truncate to ints.",
     )
 )  # fmt: skip

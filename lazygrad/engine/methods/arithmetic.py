@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from lazygrad.dtypes import bool_, finfo
+from lazygrad.dtypes import INTEGER, bool_, finfo
 from lazygrad.engine.methods.base import OPERANDS, Methods, in_place, write_back
 from lazygrad.errors import LazygradError
 from lazygrad.ops import elementwise as ops
@@ -103,7 +103,11 @@ class ArithmeticMethods(Methods):
     __rxor__ = _operator(ops.BIT_XOR, "^", True)
     __ixor__ = _assigned("__xor__", "^=")
     __lshift__ = _operator(ops.SHL, "<<")
+    __rlshift__ = _operator(ops.SHL, "<<", True)
+    __ilshift__ = _assigned("__lshift__", "<<=")
     __rshift__ = _operator(ops.SHR, ">>")
+    __rrshift__ = _operator(ops.SHR, ">>", True)
+    __irshift__ = _assigned("__rshift__", ">>=")
     __eq__ = _operator(ops.EQ, "==")  # type: ignore[assignment]  # elementwise, as in NumPy
     __ne__ = _operator(ops.NE, "!=")  # type: ignore[assignment]
     __lt__ = _operator(ops.LT, "<")
@@ -215,9 +219,6 @@ class ArithmeticMethods(Methods):
     abs = _unary(ops.ABS)
     relu = _unary(ops.RELU)
     sign = _unary(ops.SIGN)
-    floor = _unary(ops.FLOOR)
-    ceil = _unary(ops.CEIL)
-    trunc = _unary(ops.TRUNC)
     exp = _unary(ops.EXP)
     exp2 = _unary(ops.EXP2)
     expm1 = _unary(ops.EXPM1)
@@ -254,12 +255,26 @@ class ArithmeticMethods(Methods):
         assert base is not None
         return self.apply(ops.LOG) / math.log(base)
 
+    def _integral(self, op: OpDef) -> Tensor:
+        """A rounding, which integers do not need."""
+        return self._self if self.dtype.category == INTEGER else self.apply(op)
+
+    def floor(self) -> Tensor:
+        """The largest integer not above."""
+        return self._integral(ops.FLOOR)
+
+    def ceil(self) -> Tensor:
+        """The smallest integer not below."""
+        return self._integral(ops.CEIL)
+
+    def trunc(self) -> Tensor:
+        """The integer part."""
+        return self._integral(ops.TRUNC)
+
     def round(self, decimals: int = 0) -> Tensor:
         """To the nearest integer (or decimal place); halves go to the even one."""
-        if not self.dtype.is_floating_point:
-            return self + 0
-        if decimals == 0:
-            return self.apply(ops.ROUND)
+        if decimals == 0 or not self.dtype.is_floating_point:
+            return self._integral(ops.ROUND)
         scale = 10.0 ** abs(decimals)
         if decimals > 0:
             return (self * scale).apply(ops.ROUND) / scale

@@ -13,7 +13,7 @@ from lazygrad.engine.methods.base import Methods, numpy_names
 from lazygrad.errors import DTypeError, LazygradError, ShapeError
 from lazygrad.ops import reduce as ops
 from lazygrad.ops import sort
-from lazygrad.ops.opdef import OpDef
+from lazygrad.ops.opdef import OpDef, common_float
 from lazygrad.shapes import Axes, normalize_axes, normalize_axis
 
 if TYPE_CHECKING:
@@ -232,14 +232,15 @@ class ReduceMethods(Methods):
     @numpy_names
     def logsumexp(self, dim: Axes = None, keepdim: bool = False) -> Tensor:
         """log(sum(exp(x))) over `dim`, for any size of x."""
-        x = self._floating("logsumexp")._wide()
+        given = self.to(common_float(self.dtype))
+        x = given._wide()
         top = x._top(dim)
         top = top.masked_fill(~top.isfinite(), 0.0)
         result = (x - top).exp().sum(dim, keepdim=True).log() + top
         if not keepdim:
             axes = normalize_axes(dim, self.ndim, "logsumexp: axis")
             result = result.reshape([n for i, n in enumerate(self.shape) if i not in axes])
-        return result.to(self.dtype)
+        return result.to(given.dtype)
 
     # Scans and orders.
 
