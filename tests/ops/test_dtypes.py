@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 import lazygrad as lg
-from lazygrad import dtypes
 from tests.golden.make_dtypes import BINARY, DTYPES, OPERANDS, OPERATORS, UNARY, table
 
 GOLDEN = dict(

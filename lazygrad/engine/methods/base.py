@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from lazygrad.dtypes import DType, int64, scalar_dtype
+from lazygrad.dtypes import DType, float64, int64, scalar_dtype
 from lazygrad.engine.apply import SCALARS, choose_graph
 from lazygrad.engine.graph import HOOKS
 from lazygrad.errors import DTypeError, LazygradError, ShapeError
@@ -65,6 +65,8 @@ class Methods:
         if isinstance(value, np.generic):
             value = value.item()
         kind = scalar_dtype(value) if dtype is None else dtype
+        if dtype is None and kind.is_floating_point:
+            kind = float64  # all of its digits, until it meets a tensor
         converted = value if dtype is None else kind.dtype.type(value).item()
         graph = choose_graph((self._self,))
         return HOOKS.wrap(graph.constant(converted, kind, dtype is None))  # type: ignore[no-any-return]

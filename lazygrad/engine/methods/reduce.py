@@ -14,7 +14,7 @@ from lazygrad.errors import DTypeError, LazygradError, ShapeError
 from lazygrad.ops import reduce as ops
 from lazygrad.ops import sort
 from lazygrad.ops.opdef import OpDef, common_float
-from lazygrad.shapes import Axes, normalize_axes, normalize_axis
+from lazygrad.shapes import Axes, normalize_axes, normalize_axis, reduced
 
 if TYPE_CHECKING:
     from lazygrad.engine.tensor import Tensor
@@ -211,7 +211,10 @@ class ReduceMethods(Methods):
 
     def _top(self, dim: Axes) -> Tensor:
         """The largest element, by which exponents are shifted; no gradient goes through it."""
-        return self.detach().amax(dim, keepdim=True)
+        axes = normalize_axes(dim, self.ndim, "softmax: axis")
+        if math.prod(self.shape[a] for a in axes) == 0:
+            return self.new_zeros(reduced(self.shape, axes, True))
+        return self.detach().amax(axes, keepdim=True)
 
     @numpy_names
     def softmax(self, dim: int = -1, *, dtype: DTypeLike | None = None) -> Tensor:
