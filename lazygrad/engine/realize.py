@@ -183,7 +183,8 @@ class _Run:
         self.shown = [
             n for n in self.nodes
             if not is_bound(n)
-            and (n.id in HANDLES or (n.id in wanted and n.id not in WRITES))
+            and n.id not in WRITES
+            and (n.id in HANDLES or n.id in wanted)
             and n.op.kind is not Kind.CALL
         ]  # fmt: skip
         readers = [] if segment else _outside_readers(inside)
@@ -236,7 +237,8 @@ class _Run:
         entry = self.entry()
         arrays = [self._source(spec) for spec in entry.bound]
         outputs = [np.empty(n.shape, n.dtype.dtype) for n in self.shown]
-        pinned = _pins({n.id for n in self.nodes}) if self.writes else _nothing
+        running = {n.id for n in self.nodes if not is_bound(n)}
+        pinned = _pins(running) if self.writes else _nothing
         targets = [s.target(pinned) for _, s in self.writes]
         kept_calls = [(project(self.nodes[c], i)) for c, i in entry.kept.calls]
         if STATE.anomaly:
@@ -251,6 +253,7 @@ class _Run:
         for (node, storage), array in zip(self.writes, targets, strict=True):
             ref = storage.advance(array, node.where)
             node.graph.values.setdefault(node.id, ref)
+            ref.shown = HANDLES.get(node.id)
             WRITES.pop(node.id, None)
             mark_realized(node)
         kept_nodes = [*(self.nodes[i] for i in entry.kept.nodes), *kept_calls]
@@ -417,9 +420,29 @@ def flush_writes(storages: Iterable[Storage]) -> None:
     if STATE.capture is not None:
         STATE.capture.eager = True  # a step: calls of the captured function run at once
         return
-    nodes = [s.pending for s in storages if s.pending is not None]
-    if nodes and not STATE.trace:
-        realize_nodes(nodes)
+    writes = [s for s in storages if s.pending is not None]
+    if writes and not STATE.trace:
+        realize_nodes([*(s.pending for s in writes), *_dependents({s.ref for s in writes})])
+
+
+def _dependents(versions: set[Ref]) -> list[Node]:
+    """Nodes of live pending tensors that read a version which is about to be replaced.
+
+    Computing them in the same program spares keeping the old version: the loss, usually.
+    """
+    live = {t._node.id: t._node for r in list(PENDING.values()) if (t := r()) is not None}
+    reads: set[int] = set()
+    for node in pending_set(live.values()):
+        value = node.graph.values.get(node.id)
+        if value is not None:
+            found = value in versions if isinstance(value, Ref) else False
+        elif node.op.kind is Kind.SOURCE:
+            found = isinstance(node.payload, Ref) and node.payload in versions
+        else:
+            found = any(n.id in reads for n in node.inputs)
+        if found:
+            reads.add(node.id)
+    return [n for i, n in live.items() if i in reads]
 
 
 def stage_write(storage: Storage, node: Node) -> None:

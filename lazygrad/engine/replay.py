@@ -170,7 +170,8 @@ class Replay:
             targets = [s.target(pinned_by_pending) for s in writes]
         else:
             targets = [
-                s.array if s.ref.pins == 0 and s.exported is None else s.target(_free)
+                s.array if s.exported is None and s.ref.pins == 0 and s.ref.shown is None
+                else s.target(_free)
                 for s in writes
             ]  # fmt: skip
         if STATE.anomaly:

@@ -24,12 +24,13 @@ from lazygrad.shapes import Shape
 class Ref:
     """One version of a storage; what source nodes point at."""
 
-    __slots__ = ("__weakref__", "pins", "saved", "storage", "version")
+    __slots__ = ("__weakref__", "pins", "saved", "shown", "storage", "version")
 
     def __init__(self, storage: Storage, version: int) -> None:
         self.storage = storage
         self.version = version
         self.saved: Array | None = None  # the array, once the storage has moved on
+        self.shown: weakref.ref[Any] | None = None  # a tensor whose value this version is
         self.pins = 0  # residuals that will read this version
 
     def owner(self) -> Any:
@@ -91,7 +92,10 @@ class Storage:
         """Whether the next version may take the array of this one."""
         if self.exported is not None and self.exported() is not None:
             return False
-        return self.ref.pins == 0 and not pinned(self.ref)
+        ref = self.ref
+        if ref.shown is not None and ref.shown() is not None:
+            return False
+        return ref.pins == 0 and not pinned(ref)
 
     def target(self, pinned: Callable[[Ref], bool]) -> Array:
         """The array that the next version is to be written to."""

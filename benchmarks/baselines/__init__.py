@@ -1,0 +1,1 @@
+"""What lazygrad is measured against."""
