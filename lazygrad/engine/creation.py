@@ -31,7 +31,7 @@ from lazygrad.engine.modes import STATE
 from lazygrad.engine.random import Generator
 from lazygrad.engine.storage import Storage
 from lazygrad.engine.tensor import Tensor, apply
-from lazygrad.errors import DTypeError, LazygradError, ShapeError
+from lazygrad.errors import ArgumentError, DTypeError, ShapeError
 from lazygrad.ops.source import IOTA
 from lazygrad.shapes import Shape
 
@@ -252,9 +252,9 @@ def arange(
     first, last = (0, start) if end is None else (start, end)
     kind = _dtype(dtype, first, last, step)
     if step == 0 or not math.isfinite((last - first) / step):
-        raise LazygradError(f"arange: no range from {first} to {last} by steps of {step}")
+        raise ArgumentError(f"arange: no range from {first} to {last} by steps of {step}")
     if (last - first) / step < 0:
-        raise LazygradError(f"arange: steps of {step} never lead from {first} to {last}")
+        raise ArgumentError(f"arange: steps of {step} never lead from {first} to {last}")
     count = math.ceil((last - first) / step)
     if kind is int64 and not _lazy():
         return _made(np.arange(first, last, step)[:count], kind, requires_grad, device)
@@ -264,7 +264,7 @@ def arange(
 def _linear(start: float, end: float, steps: int) -> Any:
     """Both ends exact: the upper half counts from `end`."""
     if steps < 0:
-        raise LazygradError(f"linspace: steps must not be negative, got {steps}")
+        raise ArgumentError(f"linspace: steps must not be negative, got {steps}")
     i = _line(steps)
     step = (end - start) / max(steps - 1, 1)
     low, high = i * step + start, (i - (steps - 1.0)) * step + end
@@ -317,7 +317,7 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     given = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], list | tuple) else tensors
     lines = [to_tensor(t).reshape(-1) for t in given]
     if indexing not in ("ij", "xy"):
-        raise LazygradError(f"meshgrid: indexing {indexing!r} is not 'ij' or 'xy'")
+        raise ArgumentError(f"meshgrid: indexing {indexing!r} is not 'ij' or 'xy'")
     swap = indexing == "xy" and len(lines) > 1
     axes = list(range(len(lines)))
     if swap:
@@ -426,7 +426,7 @@ def normal(
     """Normal numbers; `mean` and `std` may be tensors, then they give the shape."""
     given = [t for t in (mean, std) if isinstance(t, Tensor)]
     if isinstance(std, int | float) and std < 0:
-        raise LazygradError(f"normal: the deviation must not be negative, got {std}")
+        raise ArgumentError(f"normal: the deviation must not be negative, got {std}")
     if given:
         shape = (given[0] + given[-1]).shape
         kind = given[0].dtype

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lazygrad.dtypes import DType, bfloat16, float16, float32, float64, int64, uint64
 from lazygrad.engine.graph import HOOKS
-from lazygrad.errors import DTypeError, LazygradError, ShapeError
+from lazygrad.errors import ArgumentError, DTypeError, ShapeError
 from lazygrad.ops.random import PHILOX
 from lazygrad.shapes import Shape, numel
 
@@ -68,7 +68,7 @@ def integers(low: int, high: int, shape: Shape, dtype: DType, generator: Any = N
     """Integers in [low, high), by the multiply-shift of Lemire (2019) without rejection."""
     span = high - low
     if span <= 0:
-        raise LazygradError(f"randint: nothing lies in [{low}, {high})")
+        raise ArgumentError(f"randint: nothing lies in [{low}, {high})")
     if span <= 2**32:
         (word,) = bits(shape, generator)
         offset = (word.to(uint64) * span) >> 32

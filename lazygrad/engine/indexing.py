@@ -111,14 +111,17 @@ def _slice(item: slice) -> slice:
     return slice(*parts)
 
 
+def _covered(mask: Any, shape: Shape, axis: int) -> None:
+    """Raise unless a mask has the shape of the axes that it covers."""
+    covered = shape[axis : axis + mask.ndim]
+    if tuple(mask.shape) != covered:
+        raise ShapeError(f"index: a mask of shape {tuple(mask.shape)} for axes of shape {covered}")
+
+
 def _positions(item: Any, shape: Shape, axis: int) -> list[Any]:
     """An index array as integer arrays, one per axis that it covers, checked."""
     if _is_mask(item):
-        covered = shape[axis : axis + item.ndim]
-        if tuple(item.shape) != covered:
-            raise ShapeError(
-                f"index: a mask of shape {tuple(item.shape)} for axes of shape {covered}"
-            )
+        _covered(item, shape, axis)
         mask = item.numpy() if isinstance(item, Methods) else item
         return list(np.nonzero(mask))
     size = shape[axis]
@@ -254,7 +257,6 @@ def write(x: Tensor, key: Any, value: Tensor, accumulate: bool = False) -> Tenso
 def _write_masked(x: Tensor, mask: Any, value: Tensor) -> Tensor:
     """`x[mask] = number`: elementwise, so that nothing has to be read."""
     shape = tuple(mask.shape)
-    if shape != x.shape[: len(shape)]:
-        raise ShapeError(f"setitem: a mask of shape {shape} for a tensor of shape {x.shape}")
+    _covered(mask, x.shape, 0)
     flags = x._lift(mask).reshape((*shape, *[1] * (x.ndim - len(shape))))
     return x.masked_fill(flags, value)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lazygrad.dtypes import INTEGER, bool_, finfo
 from lazygrad.engine.methods.base import OPERANDS, Methods, in_place, write_back
-from lazygrad.errors import LazygradError
+from lazygrad.errors import ArgumentError
 from lazygrad.ops import elementwise as ops
 from lazygrad.ops.opdef import OpDef
 
@@ -146,7 +146,7 @@ class ArithmeticMethods(Methods):
         if rounding_mode == "floor":
             return self.apply(ops.FLOORDIV, other)
         if rounding_mode not in (None, "trunc"):
-            raise LazygradError(f"div: rounding_mode {rounding_mode!r} is not floor or trunc")
+            raise ArgumentError(f"div: rounding_mode {rounding_mode!r} is not floor or trunc")
         if rounding_mode is None:
             return self.apply(ops.DIV, other)
         other = self._lift(other)
@@ -162,7 +162,7 @@ class ArithmeticMethods(Methods):
             if integral and 0 <= n <= 4 and self.dtype is not bool_:
                 return self.apply(ops.POWI, n=n)
             if n < 0 and isinstance(exponent, int) and not self.dtype.is_floating_point:
-                raise LazygradError(
+                raise ArgumentError(
                     f"pow: integers to the negative integer power {exponent}; use a float"
                 )
         return self.apply(ops.POW, exponent)
@@ -302,7 +302,7 @@ class ArithmeticMethods(Methods):
         if approximate == "none":
             return self * ((self * math.sqrt(0.5)).erf() + 1.0) * 0.5
         if approximate != "tanh":
-            raise LazygradError(f"gelu: approximate {approximate!r} is not none or tanh")
+            raise ArgumentError(f"gelu: approximate {approximate!r} is not none or tanh")
         inner = (self + self.pow(3) * 0.044715) * math.sqrt(2 / math.pi)
         return self * (inner.tanh() + 1.0) * 0.5
 
@@ -320,13 +320,13 @@ class ArithmeticMethods(Methods):
         """`value` where `mask` holds, else self; the dtype of self stays."""
         value = self._lift(value)
         if value.dtype.category > self.dtype.category:
-            raise LazygradError(f"masked_fill: a {value.dtype} value in a {self.dtype} tensor")
+            raise ArgumentError(f"masked_fill: a {value.dtype} value in a {self.dtype} tensor")
         return self._lift(mask).apply(ops.WHERE, value.to(self.dtype), self)
 
     def clamp(self, min: Operand = None, max: Operand = None) -> Tensor:
         """Within [min, max]; a bound may be absent, a number or a tensor."""
         if min is None and max is None:
-            raise LazygradError("clamp: at least one of min and max must be given")
+            raise ArgumentError("clamp: at least one of min and max must be given")
         low = self._self if min is None else self.apply(ops.CLAMP_MIN, min)
         return low if max is None else low.apply(ops.CLAMP_MAX, max)
 

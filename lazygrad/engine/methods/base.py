@@ -13,8 +13,9 @@ import numpy as np
 
 from lazygrad.dtypes import DType, float64, int64, scalar_dtype
 from lazygrad.engine.apply import SCALARS, choose_graph
+from lazygrad.engine.convert import to_array
 from lazygrad.engine.graph import HOOKS
-from lazygrad.errors import DTypeError, LazygradError, ShapeError
+from lazygrad.errors import ArgumentError, DTypeError, ShapeError
 from lazygrad.ops.opdef import OpDef
 from lazygrad.ops.source import IOTA
 from lazygrad.shapes import Shape
@@ -58,7 +59,7 @@ class Methods:
             return self._number(other)  # type: ignore[arg-type]  # NumPy's scalars are numbers
         if isinstance(other, Iterable) and any(isinstance(x, Methods) for x in other):
             raise DTypeError("a list of tensors is no operand; use stack() or cat()")
-        return HOOKS.tensor(other)  # type: ignore[no-any-return]
+        return HOOKS.tensor(to_array(other, infer=True))  # type: ignore[no-any-return]
 
     def _number(self, value: float, dtype: DType | None = None) -> Tensor:
         """A 0-d constant beside this tensor: of a dtype, or weak as a Python number is."""
@@ -96,10 +97,10 @@ def numpy_names(method: F) -> F:
                 if name in kwargs:
                     value = kwargs.pop(name)
                     if real in kwargs:
-                        raise LazygradError(f"{method.__name__} got both {real}= and {name}=")
+                        raise ArgumentError(f"{method.__name__} got both {real}= and {name}=")
                     kwargs[real] = value
             if "out" in kwargs and kwargs.pop("out") is not None:
-                raise LazygradError(f"{method.__name__} takes no out=: results are new tensors")
+                raise ArgumentError(f"{method.__name__} takes no out=: results are new tensors")
         return method(*args, **kwargs)
 
     return wrapped  # type: ignore[return-value]  # wraps keeps the signature

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lazygrad.engine import distributions
 from lazygrad.engine.methods.base import Methods
-from lazygrad.errors import LazygradError
+from lazygrad.errors import ArgumentError
 
 if TYPE_CHECKING:
     from lazygrad.engine.tensor import Tensor
@@ -22,14 +22,14 @@ class RandomMethods(Methods):
     def uniform_(self, a: float = 0.0, b: float = 1.0, *, generator: Any = None) -> Tensor:
         """Uniform numbers in [a, b), in place."""
         if a > b:
-            raise LazygradError(f"uniform_: [{a}, {b}) is empty")
+            raise ArgumentError(f"uniform_: [{a}, {b}) is empty")
         unit = distributions.uniform(self.shape, self.dtype, generator)
         return self._rebind(unit * (b - a) + a)
 
     def normal_(self, mean: float = 0.0, std: float = 1.0, *, generator: Any = None) -> Tensor:
         """Normal numbers, in place."""
         if std < 0:
-            raise LazygradError(f"normal_: the deviation must not be negative, got {std}")
+            raise ArgumentError(f"normal_: the deviation must not be negative, got {std}")
         return self._rebind(distributions.normal(self.shape, self.dtype, generator) * std + mean)
 
     def bernoulli_(self, p: float = 0.5, *, generator: Any = None) -> Tensor:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lazygrad.dtypes import DTypeLike, bool_, float32
 from lazygrad.engine.methods.base import Methods, numpy_names
-from lazygrad.errors import DTypeError, LazygradError, ShapeError
+from lazygrad.errors import ArgumentError, DTypeError, ShapeError
 from lazygrad.ops import reduce as ops
 from lazygrad.ops import sort
 from lazygrad.ops.opdef import OpDef, common_float
@@ -192,7 +192,7 @@ class ReduceMethods(Methods):
         x = self._floating("norm")._wide()
         order = 2.0 if p in (None, "fro") else p
         if isinstance(order, str):
-            raise LazygradError(f"norm: p {p!r} is not 'fro' or a number")
+            raise ArgumentError(f"norm: p {p!r} is not 'fro' or a number")
         if order == 2:
             result = safe_sqrt((x * x).sum(dim, keepdim))
         elif order == 1:
