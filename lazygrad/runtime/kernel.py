@@ -158,9 +158,9 @@ class Grid:
     chunk: int = 1
 
     def borders(self) -> list[tuple[int, int]]:
-        """The (lo, hi) of every chunk."""
+        """The (lo, hi) of every chunk; no rows are one empty chunk, so that an empty sum is 0."""
         step = max(self.chunk, 1)
-        return [(lo, min(lo + step, self.rows)) for lo in range(0, self.rows, step)]
+        return [(lo, min(lo + step, self.rows)) for lo in range(0, max(self.rows, 1), step)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,15 @@ from lazygrad.runtime.kernel import Access, Body
 from lazygrad.runtime.numpy_frame import Frame, Varies
 from lazygrad.runtime.numpy_gather import emit_gather
 from lazygrad.runtime.numpy_plan import Const, NumpyDType, Plan, View, constant
-from lazygrad.runtime.numpy_words import Value, emit_copy, emit_word, may_write, wants_dense
+from lazygrad.runtime.numpy_words import (
+    Value,
+    emit_copy,
+    emit_word,
+    may_write,
+    wants_dense,
+    wants_moving,
+)
+from lazygrad.shapes import numel
 
 Target = tuple[int, View]  # a value of the body and where it goes, over the whole frame
 
@@ -126,12 +134,15 @@ class BodyWriter:
     def _word(self, word: str, args: tuple[int, ...], dtype: NumpyDType) -> None:
         lanes = [self._known(a).varies for a in args]
         varies = tuple(any(v) for v in zip(*lanes, strict=True))
+        size = numel(self.frame.extent(varies)[0])
         reads = list(args)
         for i, a in enumerate(args):
             given = self._known(a).given
             literal = isinstance(given, Const) and not given.value.shape
-            if word == "pow" and i == 1 and not literal:
+            if word == "pow" and i == 1 and not literal and lanes[i] != varies:
                 reads[i] = self._dense(a, varies)  # no short cut for an exponent that stands still
+            elif lanes[i][-1:] != varies[-1:] and wants_moving(word, size):
+                reads[i] = self._dense(a, varies)
             elif isinstance(given, View) and wants_dense(word, given):
                 reads[i] = self._dense(a, lanes[i])
         self.ops.append(

@@ -51,10 +51,11 @@ class View:
 
     @property
     def contiguous(self) -> bool:
-        """Whether its elements lie in C order without gaps."""
+        """Whether its elements lie in C order without gaps (those of the other rows too)."""
         dense = contiguous_strides(self.shape)
-        pairs = zip(self.shape, self.strides, dense, strict=True)
-        return all(n <= 1 or s == d for n, s, d in pairs)
+        cut = self.row_axis if self.rows else -1
+        axes = enumerate(zip(self.shape, self.strides, dense, strict=True))
+        return all((n <= 1 and i != cut) or s == d for i, (n, s, d) in axes)
 
     @property
     def injective(self) -> bool:
@@ -251,9 +252,8 @@ class ChunkWriter:
 
     def _cut(self, text: str, lo: str, hi: str, rows: int, axis: int) -> str:
         name = f"v{len(self.head)}"
-        times = f" * {rows}" if rows > 1 else ""
-        lo = lo and lo + times
-        hi = f"({hi}){times}" if times else hi
+        if rows > 1:
+            lo, hi = lo and f"{lo} * {rows}", f"({hi}) * {rows}" if "-" in hi else f"{hi} * {rows}"
         self.head.append(f"{name} = {text}[{':, ' * axis}{lo}:{hi}]")
         return name
 

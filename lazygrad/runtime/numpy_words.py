@@ -2,10 +2,12 @@
 
 Most words are one ufunc call with a positional `out` (the cheapest form). What this module knows
 beyond that are NumPy's traps, all measured: `copyto(..., where=mask)` costs ten times a blend by
-bit operations; casts are cheapest as `out[...] = x`; `maximum` and `minimum` take `out` by
-keyword only; the functions of the mathematical library round differently when they walk
-backwards, float16 ones when they walk in steps; `power` takes short cuts (squares, roots) if its
-exponent does not move; `isnan` and its kind write wrong answers into an `out` with gaps.
+bit operations; casts are cheapest as `out[...] = x`; arithmetic on 0-d arrays costs half as
+operators on their scalars; `maximum` and `minimum` take `out` by keyword only, and a third of
+the time if both operands move; the functions of the mathematical library round differently when
+they walk backwards, float16 ones when they walk in steps; `power` takes short cuts (squares,
+roots) if its exponent does not move; `isnan` and its kind write wrong answers into an `out` with
+gaps.
 """
 
 from __future__ import annotations
@@ -20,6 +22,12 @@ from lazygrad.runtime.numpy_plan import Const, NumpyDType, Plan, View, constant,
 LIBRARY_FLOPS = 10  # words that cost as much are functions of the mathematical library
 _KEYWORD_OUT = frozenset({"maximum", "minimum"})
 _NEEDS_DENSE_OUT = frozenset({"isnan", "isinf", "isfinite"})
+_OPERATORS = {
+    "add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
+    "eq": "==", "ne": "!=",
+}  # fmt: skip
+_SCALARS = frozenset({np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int64)})
+_MOVING = 512  # elements from which `maximum` gains by a dense operand
 _ROUNDING = frozenset({"floor", "ceil", "trunc", "round"})  # of integers: the integer itself
 _FUNCTIONS: dict[str, Any] = {"floordiv": np.floor_divide}
 _INTEGERS: dict[int, NumpyDType] = {n: np.dtype(f"int{8 * n}") for n in (1, 2, 4, 8)}
@@ -43,6 +51,11 @@ def wants_dense(word: str, view: View) -> bool:
     return any(s < 0 for s, n in zip(view.strides, view.shape, strict=True) if n > 1)
 
 
+def wants_moving(word: str, size: int) -> bool:
+    """Whether the word is faster on `size` elements if no operand stands still."""
+    return word in _KEYWORD_OUT and size >= _MOVING
+
+
 def may_write(word: str, view: View) -> bool:
     """Whether the word can write its result into this view."""
     if word in _NEEDS_DENSE_OUT or (is_library(word) and view.dtype.itemsize < 4):
@@ -56,6 +69,8 @@ def emit_word(plan: Plan, word: str, args: list[Value], out: View) -> None:
         _emit_where(plan, args[0], args[1], args[2], out)
     elif word == "cast" or (word in _ROUNDING and out.dtype.kind in "iub"):
         emit_copy(plan, args[0], out)
+    elif out.shape == () and word in _OPERATORS and _dtype(args[0]) in _SCALARS:
+        plan.add(f"{{0}}[()] = {{1}}[()] {_OPERATORS[word]} {{2}}[()]", out, *args)
     elif word == "fma":
         wide = plan.temp(out.shape, _FLOAT64, out.rows)
         plan.add(
@@ -75,6 +90,10 @@ def emit_word(plan: Plan, word: str, args: list[Value], out: View) -> None:
         plan.add(f"{{0}}({fields}, {last})", function(called, name), *args, out)
 
 
+def _dtype(value: Value) -> NumpyDType:
+    return value.dtype if isinstance(value, View) else value.value.dtype
+
+
 def emit_copy(plan: Plan, source: Value, out: View) -> None:
     """Append `out = source`, converting elements as a cast does."""
     plan.add("{0}[()] = {1}" if out.shape == () else "{0}[...] = {1}", out, source)
@@ -82,9 +101,9 @@ def emit_copy(plan: Plan, source: Value, out: View) -> None:
 
 def _bits(value: Value) -> Value:
     """The same bits as integers."""
+    integer = _INTEGERS[_dtype(value).itemsize]
     if isinstance(value, View):
-        return value.retyped(_INTEGERS[value.dtype.itemsize])
-    integer = _INTEGERS[value.value.dtype.itemsize]
+        return value.retyped(integer)
     return Const(value.value.view(integer), value.name, ("bits", value.key), value.rows)
 
 
