@@ -234,9 +234,10 @@ def _settle(frozen: FrozenGraph, to: _Arranger, new: list[int]) -> Layouts:
         return at
 
     kept = []
+    written = {new[frozen.sources[at]] for at, _ in frozen.writes}
     for i in (new[j] for j in frozen.kept):
         root = to.root[i]
-        if is_virtual(to.nodes[root]):
+        if is_virtual(to.nodes[root]) or root in written:  # a rewrite may end at a source
             i = claim(i, Home(ARENA))
         elif is_stored(to.nodes[root]):
             homes.setdefault(root, Home(ARENA))

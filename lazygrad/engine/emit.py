@@ -1,0 +1,144 @@
+"""From planned kernels to code: one flat function, or a few for very long programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import copysign
+from typing import Any
+
+import numpy as np
+
+from lazygrad.config import config
+from lazygrad.engine.kernels import build_kernel
+from lazygrad.engine.layouts import ARENA, OUTPUT, WRITE, Layouts
+from lazygrad.engine.memory import Buffer
+from lazygrad.engine.schedule import Schedule
+from lazygrad.errors import InternalError
+from lazygrad.ops.opdef import Array
+from lazygrad.runtime.dispatch import lower
+from lazygrad.runtime.executor import Code, CompiledCode, Lowered, Place
+from lazygrad.runtime.kernel import Body, Contract, Extern, Kernel, Map, Reduce, Stage
+
+SEGMENT = 2000  # nodes in one generated function
+ZONE = 64  # bytes behind each buffer that nobody may touch (checked under `config.poison`)
+CANARY, DEAD = 0xA5, 0xFF  # the bytes of red zones and of freed buffers (NaN, -1)
+
+
+def build_kernels(
+    layouts: Layouts, plan: Schedule, overs: Sequence[dict[int, int]]
+) -> tuple[list[Kernel], list[tuple[int, ...]]]:
+    """The kernel of each form, and the value that each of its parameters is."""
+    kernels, roots = [], []
+    for k, (form, over) in enumerate(zip(plan.forms, overs, strict=True)):
+        kernel, params = build_kernel(layouts, form, f"k{k}", over)
+        new = {old: written for written, old in over.items()}
+        kernels.append(kernel)
+        roots.append(tuple([new.get(r, r) for r in params]))
+    return kernels, roots
+
+
+def lower_all(kernels: Sequence[Kernel]) -> list[Lowered]:
+    """Make kernels ready for their executors; kernels of one structure share the work."""
+    known: dict[Any, Lowered] = {}
+    found = []
+    for kernel in kernels:
+        key = (kernel.params, kernel.scratch, kernel.grid, kernel.stages, _zeros(kernel))
+        if any(isinstance(s, Extern) for s in kernel.stages):
+            found.append(lower(kernel))  # its attributes may hold anything
+            continue
+        if key not in known:
+            known[key] = lower(kernel)
+        found.append(known[key])
+    return found
+
+
+def _zeros(kernel: Kernel) -> tuple[float, ...]:
+    """The signs of the zeros among a kernel's constants, which compare equal."""
+    bodies = [b for s in kernel.stages for b in _bodies(s)]
+    values = [i.value for b in bodies for i in b.instrs if i.word == "const"]
+    return tuple([copysign(1.0, v) for v in values if v is not None and v == 0])
+
+
+def _bodies(stage: Stage) -> Sequence[Body]:
+    match stage:
+        case Map() | Reduce():
+            return (stage.body,)
+        case Contract():
+            return (stage.epilogue,)
+        case Extern():
+            return ()
+
+
+def emit_code(
+    layouts: Layouts, kernels: Sequence[Kernel], lowered: Sequence[Lowered],
+    roots: Sequence[tuple[int, ...]], buffers: Sequence[Buffer], spaces: Sequence[Buffer],
+    name: str,
+) -> list[tuple[int, CompiledCode]]:  # fmt: skip
+    """Write all kernels into flat functions of bounded length."""
+    places = _places(layouts, buffers)
+    guard = _Guard([*buffers, *spaces]) if config.poison else None
+    segments: list[tuple[int, CompiledCode]] = []
+    code, first, length = Code(), 0, 0
+    for k, (kernel, low) in enumerate(zip(kernels, lowered, strict=True)):
+        if length >= SEGMENT:
+            segments.append((first, code.compile(name)))
+            code, first, length = Code(), k, 0
+        if guard is not None:
+            guard.before(code, k)
+        low.emit(code, [places[r] for r in roots[k]], Place(0, spaces[k].offset))
+        if guard is not None:
+            guard.after(code, k)
+        length += len(kernel.nodes)
+    segments.append((first, code.compile(name)))
+    return segments
+
+
+class _Guard:
+    """Code that fills freed buffers with NaN and watches the bytes behind each buffer."""
+
+    def __init__(self, buffers: Sequence[Buffer]) -> None:
+        self.born: dict[int, list[Buffer]] = {}
+        self.dying: dict[int, list[Buffer]] = {}
+        for b in buffers:
+            if b.nbytes:
+                self.born.setdefault(b.birth, []).append(b)
+                self.dying.setdefault(b.death, []).append(b)
+
+    def before(self, code: Code, kernel: int) -> None:
+        """Mark the zones of what this kernel makes."""
+        for b in self.born.get(kernel, ()):
+            code.line(f"{_bytes(code, b.offset + b.nbytes, ZONE)}.fill({CANARY})")
+
+    def after(self, code: Code, kernel: int) -> None:
+        """Check the zones of what dies with this kernel, and spoil it."""
+        for b in self.dying.get(kernel, ()):
+            check = code.constant(_check_zone, "check_zone")
+            what = code.constant(b, "buffer")
+            code.line(f"{check}({_bytes(code, b.offset + b.nbytes, ZONE)}, {what})")
+            code.line(f"{_bytes(code, b.offset, b.nbytes)}.fill({DEAD})")
+
+
+def _bytes(code: Code, offset: int, count: int) -> str:
+    return code.view(Place(0, offset), (count,), (1,), 0, np.dtype(np.uint8))
+
+
+def _check_zone(zone: Array, buffer: Buffer) -> None:
+    if (zone != CANARY).any():
+        raise InternalError(f"a kernel wrote behind its buffer: {buffer}")
+
+
+def _places(layouts: Layouts, buffers: Sequence[Buffer]) -> dict[int, Place]:
+    """Where each value begins: slot 0 is the arena, then sources, outputs and writes."""
+    frozen = layouts.frozen
+    places = {i: Place(1 + k) for k, i in enumerate(frozen.sources)}
+    for b in buffers:
+        places.update((i, Place(0, b.offset)) for i in b.values)
+    starts = {OUTPUT: 1 + len(frozen.sources)}
+    starts[WRITE] = starts[OUTPUT] + len(frozen.outputs)
+    for root, home in layouts.homes.items():
+        if home.place is not ARENA:
+            places[root] = Place(starts[home.place] + home.index)
+    for i, node in enumerate(frozen.nodes):
+        if 0 in node.shape:
+            places.setdefault(i, Place(0))
+    return places

@@ -1,0 +1,218 @@
+"""Programs: compiled graphs that run again and again on arrays given at each run.
+
+A program is immutable and owns no storage. Each run binds source, output and write arrays by
+pointer and leases an arena for the values in between; when the graph keeps values for a later
+backward pass, the caller gets the lease and the arena is returned when it ends. Two leases of one
+program can be alive at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from lazygrad.config import config
+from lazygrad.engine.arena import POOL, Arena
+from lazygrad.engine.binding import Binding, Frame
+from lazygrad.engine.frozen import FrozenGraph
+from lazygrad.engine.interpret import blame, interpret, last_uses
+from lazygrad.engine.layouts import Layouts
+from lazygrad.engine.memory import MemoryPlan
+from lazygrad.ops.opdef import Array, Kind
+from lazygrad.runtime.executor import CompiledCode, Lowered, ViewSpec, make_view
+from lazygrad.runtime.kernel import Kernel
+from lazygrad.runtime.kernel_print import format_kernel
+
+Arrays = Sequence[np.ndarray[Any, Any]]
+DEAD = 0xFF  # the bytes of freed buffers under `config.poison`: NaN, -1
+
+
+class Lease:
+    """The values that a run keeps readable, until `release()` or garbage collection."""
+
+    __slots__ = ("_arena", "kept")
+
+    def __init__(self, kept: list[Array], arena: Arena | None) -> None:
+        self.kept = kept
+        self._arena = arena
+
+    def release(self) -> None:
+        """Return the arena; the kept arrays must not be read any more."""
+        arena, self._arena = self._arena, None
+        self.kept = []
+        if arena is not None:
+            POOL.give(arena)
+
+    def __del__(self) -> None:
+        self.release()
+
+
+class Program:
+    """A compiled graph. Build it with `compile_graph` or `program_for`.
+
+    `frozen` is the graph after the passes, `kernels` the kernels in the order in which they run,
+    `memory` the plan of the arena.
+    """
+
+    kernels: tuple[Kernel, ...] = ()
+
+    def __init__(self, frozen: FrozenGraph, memory: MemoryPlan, name: str = "") -> None:
+        self.frozen = frozen
+        self.memory = memory
+        self.name = name
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The names of the kernels in the order in which they run."""
+        return tuple(k.name for k in self.kernels)
+
+    def run(self, sources: Arrays, outputs: Arrays = (), writes: Arrays = ()) -> Lease | None:
+        """Compute on these arrays; see `FrozenGraph` for what they are.
+
+        `sources` are read in place and never copied, `outputs` and `writes` are filled; the array
+        of a write may be the one bound as its source. Returns a `Lease` when the graph keeps
+        values, else None.
+        """
+        raise NotImplementedError
+
+    def explain_rows(self) -> list[dict[str, Any]]:
+        """One row for each node: its kernel, how that runs and why, bytes, FLOPs, user's line."""
+        rows = []
+        kernel_of = {i: k for k, kernel in enumerate(self.kernels) for i in kernel.nodes}
+        for i, node in enumerate(self.frozen.nodes):
+            if node.op.kind is Kind.SOURCE:
+                continue
+            k = kernel_of.get(i)
+            rows.append(
+                {
+                    "kernel": "" if k is None else self.kernels[k].name, "node": i,
+                    "op": node.op.name, "shape": node.shape, "dtype": node.dtype.name,
+                    **self._how(k), "bytes": 0 if node.op.kind is Kind.VIEW else node.nbytes,
+                    "flops": self.kernels[k].flops if k is not None else 0.0, "site": node.site,
+                }
+            )  # fmt: skip
+        return rows
+
+    def _how(self, kernel: int | None) -> dict[str, str]:
+        if kernel is None:
+            return {"mode": "view", "reason": "other strides over the same bytes", "executor": ""}
+        return {"mode": "whole", "reason": "the reference runs node by node", "executor": ""}
+
+    def __str__(self) -> str:
+        lines = [f"program {self.name or '(unnamed)'}: {len(self.kernels)} kernels"]
+        lines += [format_kernel(k) for k in self.kernels]
+        return "\n".join([*lines, str(self.memory)])
+
+
+class ReferenceProgram(Program):
+    """A graph run node by node through each op's own reference (`executor="reference"`)."""
+
+    def __init__(self, frozen: FrozenGraph, name: str = "") -> None:
+        naive = naive_bytes(frozen)
+        super().__init__(frozen, MemoryPlan([], naive, naive, naive, "user", {"user": naive}), name)
+        self._dying = last_uses(frozen)
+
+    def run(self, sources: Arrays, outputs: Arrays = (), writes: Arrays = ()) -> Lease | None:
+        """Compute on these arrays; see `Program.run`."""
+        kept = interpret(self.frozen, self._dying, sources, outputs, writes)
+        return Lease(kept, None) if self.frozen.kept else None
+
+
+class CompiledProgram(Program):
+    """Kernels as flat functions over views into a leased arena."""
+
+    def __init__(
+        self, layouts: Layouts, memory: MemoryPlan, kernels: Sequence[Kernel],
+        lowered: Sequence[Lowered], segments: Sequence[tuple[int, CompiledCode]],
+        overwrites: dict[int, int], name: str,
+    ) -> None:  # fmt: skip
+        super().__init__(layouts.frozen, memory, name)
+        self.kernels = tuple(kernels)
+        self._lowered = tuple(lowered)
+        self._segments = tuple(segments)
+        self._codes = tuple(code for _, code in segments)
+        self._binding = Binding(self.frozen, self._codes)
+        self._kept = _kept_specs(layouts, memory)
+        # Writes whose kernel reads the old value in the array that it writes.
+        self._in_place = tuple(
+            (k, at) for k, (at, i) in enumerate(self.frozen.writes) if i in overwrites
+        )
+        self._poisoned = config.poison
+
+    @property
+    def source(self) -> str:
+        """The generated code."""
+        return "\n\n".join(code.source for code in self._codes)
+
+    def run(self, sources: Arrays, outputs: Arrays = (), writes: Arrays = ()) -> Lease | None:
+        """Compute on these arrays; see `Program.run`."""
+        arena = POOL.take(self.memory.arena_bytes)
+        frame = arena.frames.get(self)
+        if frame is None:
+            frame = arena.frames[self] = Frame(self._binding, arena.memory)
+        try:
+            frame.bind(sources, outputs, writes)
+            for k, at in self._in_place:
+                if writes[k] is not sources[at]:
+                    np.copyto(writes[k], sources[at])
+            if self._poisoned:
+                arena.memory.fill(DEAD)
+            for code, views in zip(self._codes, frame.views, strict=True):
+                code.run(views)
+        except BaseException as error:
+            frame.release()
+            POOL.give(arena)
+            self._blame(error, error.__traceback__)
+            raise
+        frame.release()
+        if not self._kept:
+            POOL.give(arena)
+            return None
+        return Lease(self._keep(sources, outputs, arena), arena)
+
+    def _keep(self, sources: Arrays, outputs: Arrays, arena: Arena) -> list[Array]:
+        """The kept values as arrays."""
+        kept = []
+        for position, spec in self._kept:
+            base = arena.memory if position < 0 else sources[position].reshape(-1).view(np.uint8)
+            kept.append(make_view(base, spec))
+        return kept
+
+    def _blame(self, error: BaseException, traceback: TracebackType | None) -> None:
+        """Name the op, shapes and line of the user whose kernel raised."""
+        for first, code in self._segments:
+            found = code.culprit(traceback)
+            if found is not None:
+                nodes = self.frozen.nodes
+                for i in self.kernels[first + found].nodes[:4]:
+                    blame(error, nodes[i], [nodes[j].shape for j in nodes[i].inputs])
+
+    def _how(self, kernel: int | None) -> dict[str, str]:
+        if kernel is None:
+            return super()._how(kernel)
+        low = self._lowered[kernel]
+        return {"mode": low.mode, "reason": low.reason, "executor": low.executor}
+
+
+def _kept_specs(layouts: Layouts, memory: MemoryPlan) -> list[tuple[int, ViewSpec]]:
+    """For each kept node the source that it views (-1: the arena), and the view."""
+    offset = {i: b.offset for b in memory.buffers for i in b.values}
+    positions = {i: k for k, i in enumerate(layouts.frozen.sources)}
+    found = []
+    for i in layouts.frozen.kept:
+        root, layout, node = layouts.root[i], layouts.layout[i], layouts.frozen.nodes[i]
+        size = node.dtype.itemsize
+        spec = ViewSpec(
+            0, offset.get(root, 0) + layout.offset * size, layout.shape,
+            tuple(s * size for s in layout.strides), node.dtype.dtype,
+        )  # fmt: skip
+        found.append((positions.get(root, -1), spec))
+    return found
+
+
+def naive_bytes(frozen: FrozenGraph) -> int:
+    """The bytes of a buffer for each node that computes something."""
+    return sum(n.nbytes for n in frozen.nodes if n.op.kind not in (Kind.SOURCE, Kind.VIEW))
