@@ -12,12 +12,12 @@ settings. Per-thread overrides are not offered: settings describe the process.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lazygrad.errors import ConfigError, nearest
+from lazygrad.errors import ConfigError, UnknownSettingError, nearest
 
 _CHOICES = {
     "parallel": ("auto", "vectorized", "chunked"),
@@ -57,37 +57,46 @@ def _parse(name: str, kind: type, text: str) -> Any:
         ) from None
 
 
+_FIELDS = {f.name: f for f in fields(_Settings)}
+
+
 class Config:
     """The settings of the process, with attribute access and checks."""
 
-    __slots__ = ("_values", "epoch")
-    _kinds = {f.name: type(f.default) for f in fields(_Settings)}
+    __slots__ = (*_FIELDS, "epoch")
+    _kinds = {name: type(f.default) for name, f in _FIELDS.items()}
 
-    def __init__(self, environ: dict[str, str] | None = None) -> None:
-        object.__setattr__(self, "_values", _Settings())
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         object.__setattr__(self, "epoch", 0)
+        for name, f in _FIELDS.items():
+            object.__setattr__(self, name, f.default)
         source = os.environ if environ is None else environ
         for name, kind in self._kinds.items():
             text = source.get("LAZYGRAD_" + name.upper())
             if text is not None:
                 setattr(self, name, _parse(name, kind, text))
 
-    def __getattr__(self, name: str) -> Any:
-        if name in Config._kinds:
-            return getattr(self._values, name)
-        raise ConfigError(f"unknown setting {name!r}{nearest(name, Config._kinds)}")
+    if TYPE_CHECKING:
+        epoch: int
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    else:  # slots are read at C speed; only a misspelt name comes here
+
+        def __getattr__(self, name: str) -> Any:
+            raise UnknownSettingError(f"unknown setting {name!r}{nearest(name, Config._kinds)}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         kind = Config._kinds.get(name)
         if kind is None:
-            raise ConfigError(f"unknown setting {name!r}{nearest(name, Config._kinds)}")
+            raise UnknownSettingError(f"unknown setting {name!r}{nearest(name, Config._kinds)}")
         if type(value) is not kind:
             raise ConfigError(f"{name} takes {kind.__name__}, got {value!r}")
         if name in _CHOICES and value not in _CHOICES[name]:
             raise ConfigError(f"{name} takes one of {', '.join(_CHOICES[name])}, got {value!r}")
         if name == "num_workers" and value < 0:
             raise ConfigError(f"num_workers must be at least 1 (or 0 = automatic), got {value}")
-        setattr(self._values, name, value)
+        object.__setattr__(self, name, value)
         self.bump()
 
     def __dir__(self) -> list[str]:
@@ -112,7 +121,8 @@ class Config:
                 setattr(self, name, value)
 
     def __repr__(self) -> str:
-        return f"config({self._values!r})"
+        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in Config._kinds)
+        return f"config({values})"
 
 
 config = Config()

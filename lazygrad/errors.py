@@ -87,6 +87,10 @@ class UnknownAttributeError(LazygradError, AttributeError):
     """An attribute that does not exist; the message names the nearest one."""
 
 
+class UnknownSettingError(ConfigError, AttributeError):
+    """A setting that does not exist."""
+
+
 class StateDictError(LazygradError, RuntimeError, KeyError):
     """A state dict whose entries do not fit the module."""
 

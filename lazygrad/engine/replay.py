@@ -13,21 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from lazygrad.engine.anomaly import inspect
 from lazygrad.engine.apply import choose_graph
 from lazygrad.engine.body import append_call, project
 from lazygrad.engine.capture import Captured, Input
-from lazygrad.engine.freeze import freeze
-from lazygrad.engine.graph import PENDING, Graph, Node, storage_source
+from lazygrad.engine.graph import Graph, Node, storage_source
 from lazygrad.engine.modes import STATE
-from lazygrad.engine.program import Program, program_for, settings_key
 from lazygrad.engine.random import key_node
-from lazygrad.engine.realize import flush_writes, pinned_by_pending, realize_nodes, stage_write
+from lazygrad.engine.realize import flush_writes, realize_nodes, stage_write
 from lazygrad.engine.signature import ARRAY, FLOAT, Argument
-from lazygrad.engine.storage import Ref, Storage
+from lazygrad.engine.step import GradSlots, Step
+from lazygrad.engine.storage import Storage
 from lazygrad.engine.tensor import Tensor
-from lazygrad.ops.opdef import Array, Kind
-from lazygrad.ops.source import LITERAL, VERSION
+from lazygrad.ops.opdef import Array
+from lazygrad.ops.source import VERSION
 
 FREE = 3  # references to an array that only its pool holds, as sys.getrefcount sees it in a loop
 
@@ -39,19 +37,13 @@ class Replay:
         self.captured = captured
         self.body = captured.body
         self._pools: dict[int, list[Array]] = {}
-        self._program: Program | None = None
-        self._settings: Any = None
-        self._bound: list[Any] = []
-        self._arguments = [i.index for i in captured.inputs if i.kind == "arg"]
-        self._storages = {s for i in captured.inputs if (s := i.storage) is not None}
-        self._storages.update(captured.writes)
-        self._write_set = set(captured.writes)
-        self._set_grads = [(t, n) for t, n in captured.grads if n is not None]
+        self._step: Step | None = None
+        self._set_grads = [t for t, n in captured.grads if n is not None]
+        self._clear_grads = [t for t, n in captured.grads if n is None]
         self._fresh = not any(i.kind == "grad" for i in captured.inputs)
-        self._last_grads: list[Tensor | None] = [None] * len(self._set_grads)
-        self._specs = [
-            (n.shape, n.dtype.dtype) for n in self.body.outputs[: captured.results]
-        ]  # fmt: skip
+        self._grads = GradSlots(
+            [(n.shape, n.dtype.dtype) for _, n in captured.grads if n is not None]
+        )
 
     def run(self, arguments: list[Argument]) -> list[Tensor]:
         """One call; returns the tensors that the function returned."""
@@ -91,39 +83,23 @@ class Replay:
 
     # at once ------------------------------------------------------------------------------
 
-    def _compile(self) -> Program:
-        body = self.body
-        inputs = {n.id for n in body.inputs}
+    def _make_step(self) -> Step:
+        body, captured = self.body, self.captured
         nodes = [*body.inputs, *body.nodes]
         position = {n.id: i for i, n in enumerate(nodes)}
-        captured = self.captured
-        count = captured.results + len(captured.writes)
-        shown = body.outputs[: captured.results] + body.outputs[count : body.results]
-        sources = {i.storage: k for k, i in enumerate(captured.inputs) if i.storage is not None}
-        writes = [
-            (position[n.id], sources.get(s, -1), s)
-            for n, s in zip(body.outputs[captured.results : count], captured.writes, strict=True)
-        ]  # fmt: skip
-
-        def is_bound(node: Node) -> bool:
-            return node.id in inputs or (node.op.kind is Kind.SOURCE and node.op is not LITERAL)
-
-        outputs = [position[n.id] for n in shown]
-        frozen, bound = freeze(nodes, outputs, (), (), writes, is_bound)
-        self._bound = [self._recipe(spec, nodes) for spec in bound]
-        self._program = body.program = program_for(frozen)
-        self._settings = settings_key()
-        return self._program
-
-    def _recipe(self, spec: Any, nodes: list[Node]) -> tuple[str, Any]:
-        kind, what = spec
-        if kind == "storage":
-            return "storage", self.captured.writes[what]
-        if what < len(self.body.inputs):
-            source = self.captured.inputs[what]
-            return source.kind, source.storage if source.kind == "storage" else source
-        node = nodes[what]
-        return "const", np.asarray(node.payload).astype(node.dtype.dtype)
+        feeds = {
+            i: ("storage", source.storage) if source.storage is not None else (source.kind, source)
+            for i, source in enumerate(captured.inputs)
+        }
+        split = captured.results + len(captured.writes)
+        shown = body.outputs[: captured.results] + body.outputs[split : body.results]
+        written = body.outputs[captured.results : split]
+        step = Step(
+            nodes, feeds, [position[n.id] for n in shown],
+            [(position[n.id], s) for n, s in zip(written, captured.writes, strict=True)],
+        )  # fmt: skip
+        body.program = step.program
+        return step
 
     def _array(self, kind: str, what: Any, arguments: list[Argument], base: int) -> Array:
         if kind == "arg":
@@ -141,81 +117,38 @@ class Replay:
             np.copyto(buffer, value)
             return buffer
         if arg.kind == FLOAT:
-            buffer = self._buffer(index, (), np.float64)
+            buffer = self._buffer(index, (), _F64)
             buffer[...] = value
             return buffer
         array = value._array()
-        if value._storage in self._write_set:
+        if self._step is not None and value._storage in self._step.write_set:
             return array.copy()
         return array  # type: ignore[no-any-return]
 
     def _run_now(self, arguments: list[Argument], base: int) -> list[Tensor]:
-        program = self._program
-        if program is None or settings_key() != self._settings:
-            program = self._compile()
-        for s in self._storages:
-            if s.pending is not None:
-                flush_writes([s for s in self._storages])
-                break
-        arrays = [
-            what.array if kind == "storage"
-            else what if kind == "const"
-            else self._array(kind, what, arguments, base)
-            for kind, what in self._bound
-        ]  # fmt: skip
-        outputs = [np.empty(shape, dtype) for shape, dtype in self._specs]
-        grads = [self._grad_array(k, arguments) for k in range(len(self._set_grads))]
-        writes = self.captured.writes
-        if PENDING:
-            targets = [s.target(pinned_by_pending) for s in writes]
-        else:
-            targets = [
-                s.array if s.exported is None and s.ref.pins == 0 and s.ref.shown is None
-                else s.target(_free)
-                for s in writes
-            ]  # fmt: skip
-        if STATE.anomaly:
-            inspect(program.frozen, arrays)
-        program.run(arrays, outputs + [a for a, _ in grads], targets)
-        for s, array in zip(writes, targets, strict=True):
-            if array is s.array and sys.getrefcount(s.ref) == 2:
-                continue  # nothing refers to the old version: the same reference serves
-            s.advance(array)
-        self._apply_grads(grads, arguments)
-        return [Tensor._leaf(Storage(a)) for a in outputs]
-
-    def _grad_array(self, k: int, arguments: list[Argument]) -> tuple[Array, Tensor | None]:
-        """The array for a gradient: the one of the last call when nobody else looks at it."""
-        old = self._last_grads[k]
-        if old is not None and self._fresh:
-            storage = old._storage
-            if (
-                storage is not None
-                and sys.getrefcount(old) <= 4
-                and storage.array is not None
-                and storage.pending is None
-                and (storage.exported is None or storage.exported() is None)
-                and storage.ref.pins == 0
-                and sys.getrefcount(storage.ref) == 2
-                and sys.getrefcount(storage) <= 3
-            ):
-                return storage.array, old
-        node = self._set_grads[k][1]
-        return np.empty(node.shape, node.dtype.dtype), None
-
-    def _apply_grads(
-        self, grads: list[tuple[Array, Tensor | None]], arguments: list[Argument]
-    ) -> None:
-        for k, ((target, _), (array, held)) in enumerate(zip(self._set_grads, grads, strict=True)):
+        step = self._step
+        if step is None:
+            step = self._step = self._make_step()
+        count = self.captured.results
+        outputs = [np.empty(shape, dtype) for shape, dtype in step.specs[:count]]
+        targets = self._set_grads
+        if self._fresh:
+            slots = [self._grads.array(k) for k in range(len(targets))]
+        else:  # the old gradient is an input: the new one goes elsewhere
+            slots = [(np.empty(shape, dtype), None) for shape, dtype in step.specs[count:]]
+        step.run(
+            lambda kind, what: self._array(kind, what, arguments, base),
+            outputs + [array for array, _ in slots],
+        )
+        for k, (target, (array, held)) in enumerate(zip(targets, slots, strict=True)):
             leaf = _leaf(target, arguments)
-            if leaf is None:
-                continue
-            if held is None or leaf._grad is not held:
-                held = self._last_grads[k] = Tensor._leaf(Storage(array))
-                leaf._grad = held
-        for target, node in self.captured.grads:
-            if node is None and (leaf := _leaf(target, arguments)) is not None:
+            if leaf is not None:
+                self._grads.settle(k, array, held, leaf)
+        for target in self._clear_grads:
+            leaf = _leaf(target, arguments)
+            if leaf is not None:
                 leaf._grad = None
+        return [Tensor._leaf(Storage(a)) for a in outputs]
 
     # as a node ----------------------------------------------------------------------------
 
@@ -285,8 +218,7 @@ def _storage_node(graph: Graph, storage: Storage, inner: Node) -> Node:
     return storage_source(graph, storage, inner.requires_grad, inner.weak)
 
 
-def _free(ref: Ref) -> bool:
-    return False
+_F64 = np.dtype(np.float64)
 
 
 def _leaf(target: Any, arguments: list[Argument]) -> Any:

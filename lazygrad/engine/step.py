@@ -1,0 +1,151 @@
+"""A compiled step: a program, where each of its arrays comes from, and what it writes.
+
+Whole captured steps and joined chains (forward, backward, update) run through this: bind arrays by
+recipe, run, move versions on. No node is made and nothing is searched.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from lazygrad.config import config
+from lazygrad.engine.anomaly import inspect
+from lazygrad.engine.freeze import freeze
+from lazygrad.engine.graph import PENDING, Node
+from lazygrad.engine.modes import STATE
+from lazygrad.engine.program import Program, program_for
+from lazygrad.engine.realize import flush_writes, pinned_by_pending
+from lazygrad.engine.storage import Ref, Storage
+from lazygrad.engine.tensor import Tensor
+from lazygrad.ops.opdef import Array, Kind
+from lazygrad.ops.source import LITERAL
+
+Recipe = tuple[str, Any]  # ("storage", storage), ("const", array), or what `bind` understands
+Bind = Callable[[str, Any], Array]
+
+
+def is_bound_source(node: Node) -> bool:
+    """Whether a traced node is bound at each run."""
+    return node.op.kind is Kind.SOURCE and node.op is not LITERAL
+
+
+class Step:
+    """A program over traced nodes.
+
+    `nodes` oldest first; `feeds[i]` says where the value of the source `nodes[i]` comes from;
+    `outputs` are positions of values that come out, `writes` (position, storage).
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        feeds: dict[int, Recipe],
+        outputs: Sequence[int],
+        writes: Sequence[tuple[int, Storage]],
+    ) -> None:
+        self._nodes = nodes
+        self._feeds = feeds
+        self._outputs = outputs
+        self._written = writes
+        self.writes = [s for _, s in writes]
+        self.write_set = set(self.writes)
+        self.storages = {what for kind, what in feeds.values() if kind == "storage"}
+        self.storages.update(self.writes)
+        self.specs = [(nodes[i].shape, nodes[i].dtype.dtype) for i in outputs]
+        self.program = self._compile()
+
+    def _compile(self) -> Program:
+        nodes, feeds = self._nodes, self._feeds
+        at = {what: i for i, (kind, what) in feeds.items() if kind == "storage"}
+        fed = {nodes[i].id for i in feeds}
+        writes = [(i, at.get(s, -1), s) for i, s in self._written]
+        frozen, bound = freeze(
+            nodes, self._outputs, (), (), writes, lambda n: n.id in fed or is_bound_source(n)
+        )
+        self.bound = [self._recipe(spec) for spec in bound]
+        self.epoch = config.epoch
+        return program_for(frozen)
+
+    def _recipe(self, spec: tuple[str, Any]) -> Recipe:
+        kind, what = spec
+        if kind == "storage":
+            return "storage", self.writes[what]
+        node = what if kind == "inner" else self._nodes[what]
+        if kind == "node" and what in self._feeds:
+            return self._feeds[what]
+        return "const", np.asarray(node.payload).astype(node.dtype.dtype)
+
+    def run(self, bind: Bind, outputs: Sequence[Array]) -> None:
+        """One run into these output arrays; states move to their next versions."""
+        if config.epoch != self.epoch:
+            self.program = self._compile()  # a setting may have changed; usually a cache hit
+        for s in self.storages:
+            if s.pending is not None:
+                flush_writes(self.storages)
+                break
+        arrays = [
+            what.array if kind == "storage" else what if kind == "const" else bind(kind, what)
+            for kind, what in self.bound
+        ]
+        pinned = pinned_by_pending if PENDING else _nobody
+        targets = [
+            s.array
+            if pinned is _nobody and s.exported is None and s.ref.pins == 0 and s.ref.shown is None
+            else s.target(pinned)
+            for s in self.writes
+        ]
+        if STATE.anomaly:
+            inspect(self.program.frozen, arrays)
+        self.program.run(arrays, outputs, targets)
+        for s, array in zip(self.writes, targets, strict=True):
+            if array is s.array and sys.getrefcount(s.ref) == 2:
+                continue  # nothing refers to the old version: the same reference serves
+            s.advance(array)
+
+
+def _nobody(ref: Ref) -> bool:
+    return False
+
+
+class GradSlots:
+    """The gradients that a step leaves behind, in arrays that are used again.
+
+    A gradient of the last run is written over when nobody but its leaf (and this object) refers to
+    it, its array or a view of that.
+    """
+
+    def __init__(self, specs: Sequence[tuple[Any, Any]]) -> None:
+        self.specs = specs
+        self.tensors: list[Tensor | None] = [None] * len(specs)
+
+    def array(self, k: int) -> tuple[Array, Tensor | None]:
+        """The array for gradient `k`, and its tensor if that is the one of the last run."""
+        held = self.tensors[k]
+        if held is not None:
+            storage = held._storage
+            if (
+                storage is not None
+                and sys.getrefcount(held) <= _HELD
+                and storage.array is not None
+                and storage.pending is None
+                and (storage.exported is None or storage.exported() is None)
+                and storage.ref.pins == 0
+                and sys.getrefcount(storage.ref) == 2
+                and sys.getrefcount(storage) <= 3
+            ):
+                return storage.array, held
+        shape, dtype = self.specs[k]
+        return np.empty(shape, dtype), None
+
+    def settle(self, k: int, array: Array, held: Tensor | None, leaf: Any) -> None:
+        """Make the array the gradient of a leaf."""
+        if held is None or leaf._grad is not held:
+            held = self.tensors[k] = Tensor._leaf(Storage(array))
+            leaf._grad = held
+
+
+_HELD = 4  # references to a gradient: the leaf, this table, the local name, the call
