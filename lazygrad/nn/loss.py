@@ -1,8 +1,9 @@
-"""Losses as modules; `lazygrad.nn.functional` says what each computes."""
+"""Losses as modules: a function of `lazygrad.nn.functional` and its settings."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from lazygrad.engine.tensor import Tensor
 from lazygrad.nn import functional as F
@@ -11,16 +12,25 @@ from lazygrad.nn.module import Module
 
 
 class _Loss(Module):
-    """A loss with a reduction: "none", "mean" or "sum"."""
+    """`function` of input, target and the attributes that `settings` names."""
+
+    function: ClassVar[Callable[..., Tensor]]
+    settings: ClassVar[tuple[str, ...]] = ("reduction",)
 
     def __init__(self, *, reduction: str = "mean") -> None:
         check_reduction(reduction)
         self.reduction = reduction
 
+    def forward(self, input: Tensor, target: Any) -> Tensor:
+        """The loss; `lazygrad.nn.functional` says which shapes it takes."""
+        settings = {name: getattr(self, name) for name in self.settings}
+        return type(self).function(input, target, **settings)
+
 
 class _WeightedLoss(_Loss):
     """A loss with weights, kept as a buffer."""
 
+    settings: ClassVar[tuple[str, ...]] = ("weight", "reduction")
     weight: Tensor | None
 
     def __init__(self, weight: Tensor | None = None, *, reduction: str = "mean") -> None:
@@ -37,6 +47,9 @@ class CrossEntropyLoss(_WeightedLoss):
     tensor(0.1269)
     """
 
+    function = F.cross_entropy
+    settings = ("weight", "ignore_index", "reduction", "label_smoothing")
+
     def __init__(
         self,
         weight: Tensor | None = None,
@@ -48,15 +61,12 @@ class CrossEntropyLoss(_WeightedLoss):
         super().__init__(weight, reduction=reduction)
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
 
-    def forward(self, input: Tensor, target: Any) -> Tensor:
-        """Scores (batch, classes, ...) and targets to the loss."""
-        return F.cross_entropy(
-            input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing
-        )
-
 
 class NLLLoss(_WeightedLoss):
     """Minus the log-probability of the class of each row."""
+
+    function = F.nll_loss
+    settings = ("weight", "ignore_index", "reduction")
 
     def __init__(
         self,
@@ -68,30 +78,24 @@ class NLLLoss(_WeightedLoss):
         super().__init__(weight, reduction=reduction)
         self.ignore_index = ignore_index
 
-    def forward(self, input: Tensor, target: Any) -> Tensor:
-        """Log-probabilities (batch, classes, ...) and class indices to the loss."""
-        return F.nll_loss(input, target, self.weight, self.ignore_index, self.reduction)
-
 
 class HingeLoss(_Loss):
     """Max-margin loss: relu(1 - y * score) for labels y of -1 and 1."""
 
-    def forward(self, input: Tensor, target: Any) -> Tensor:
-        """Scores and labels to the loss."""
-        return F.hinge_loss(input, target, self.reduction)
+    function = F.hinge_loss
 
 
 class BCELoss(_WeightedLoss):
     """Cross entropy of probabilities and targets in [0, 1]."""
 
-    def forward(self, input: Tensor, target: Any) -> Tensor:
-        """Probabilities and targets to the loss."""
-        return F.binary_cross_entropy(input, target, self.weight, self.reduction)
+    function = F.binary_cross_entropy
 
 
 class BCEWithLogitsLoss(_WeightedLoss):
     """Cross entropy of sigmoid(input) and targets in [0, 1]."""
 
+    function = F.binary_cross_entropy_with_logits
+    settings = ("weight", "reduction", "pos_weight")
     pos_weight: Tensor | None
 
     def __init__(
@@ -104,24 +108,16 @@ class BCEWithLogitsLoss(_WeightedLoss):
         super().__init__(weight, reduction=reduction)
         self.register_buffer("pos_weight", pos_weight)
 
-    def forward(self, input: Tensor, target: Any) -> Tensor:
-        """Scores and targets to the loss."""
-        return F.binary_cross_entropy_with_logits(
-            input, target, self.weight, self.reduction, self.pos_weight
-        )
 
-
-class KLDivLoss(Module):
+class KLDivLoss(_Loss):
     """Kullback-Leibler divergence of log-probabilities from targets; also "batchmean"."""
 
-    def __init__(self, *, reduction: str = "mean", log_target: bool = False) -> None:
-        if reduction != "batchmean":
-            check_reduction(reduction)
-        self.reduction, self.log_target = reduction, log_target
+    function = F.kl_div
+    settings = ("reduction", "log_target")
 
-    def forward(self, input: Tensor, target: Any) -> Tensor:
-        """Log-probabilities and probabilities to the loss."""
-        return F.kl_div(input, target, self.reduction, self.log_target)
+    def __init__(self, *, reduction: str = "mean", log_target: bool = False) -> None:
+        super().__init__(reduction="mean" if reduction == "batchmean" else reduction)
+        self.reduction, self.log_target = reduction, log_target
 
 
 class MSELoss(_Loss):
@@ -132,38 +128,32 @@ class MSELoss(_Loss):
     tensor(2.)
     """
 
-    def forward(self, input: Tensor, target: Any) -> Tensor:
-        """Values and targets to the loss."""
-        return F.mse_loss(input, target, self.reduction)
+    function = F.mse_loss
 
 
 class L1Loss(_Loss):
     """The absolute difference."""
 
-    def forward(self, input: Tensor, target: Any) -> Tensor:
-        """Values and targets to the loss."""
-        return F.l1_loss(input, target, self.reduction)
+    function = F.l1_loss
 
 
 class SmoothL1Loss(_Loss):
-    """Quadratic near 0, linear further out."""
+    """Quadratic where the difference is below beta, linear further out."""
+
+    function = F.smooth_l1_loss
+    settings = ("reduction", "beta")
 
     def __init__(self, *, reduction: str = "mean", beta: float = 1.0) -> None:
         super().__init__(reduction=reduction)
         self.beta = beta
 
-    def forward(self, input: Tensor, target: Any) -> Tensor:
-        """Values and targets to the loss."""
-        return F.smooth_l1_loss(input, target, self.reduction, self.beta)
 
+class HuberLoss(_Loss):
+    """Quadratic where the difference is below delta, linear further out."""
 
-class HuberLoss(Module):
-    """Quadratic within delta, linear further out."""
+    function = F.huber_loss
+    settings = ("reduction", "delta")
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
-        check_reduction(reduction)
-        self.reduction, self.delta = reduction, delta
-
-    def forward(self, input: Tensor, target: Any) -> Tensor:
-        """Values and targets to the loss."""
-        return F.huber_loss(input, target, self.reduction, self.delta)
+        super().__init__(reduction=reduction)
+        self.delta = delta

@@ -31,16 +31,16 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
 def hardtanh(
     input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Tensor:
-    """X cut to [min_val, max_val]."""
+    """`x` cut to [min_val, max_val]."""
     return input.clamp(min_val, max_val)
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    """X where x > 0, else negative_slope * x.
+    """`x` where x > 0, else `negative_slope * x`.
 
     >>> import lazygrad as lg
     >>> lg.nn.functional.leaky_relu(lg.tensor([-1.0, 2.0]), 0.5)
-    tensor([-0.5, 2. ])
+    tensor([-0.5000, 2.0000])
     """
     return input.where(input > 0, input * negative_slope)
 
@@ -54,7 +54,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """X where x > 0, else alpha * (exp(x) - 1) (Clevert et al. 2016)."""
+    """`x` where x > 0, else `alpha * (exp(x) - 1)` (Clevert et al. 2016)."""
     # The cut keeps exp from overflowing where its value is not taken.
     return input.where(input > 0, input.clamp(max=0).expm1() * alpha)
 
@@ -65,17 +65,17 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
-    """X * sigmoid(x), also called swish."""
+    """`x * sigmoid(x)`, also called swish."""
     return input.silu()
 
 
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
-    """X * tanh(softplus(x)) (Misra 2019)."""
+    """`x * tanh(softplus(x))` (Misra 2019)."""
     return input * softplus(input).tanh()
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
-    """X times the normal distribution function of x (Hendrycks and Gimpel 2016).
+    """`x` times the normal distribution function of x (Hendrycks and Gimpel 2016).
 
     `approximate="tanh"` takes the cheaper formula that GPT-2 used.
     """
@@ -90,7 +90,7 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
 
 
 def softsign(input: Tensor) -> Tensor:
-    """X / (1 + |x|)."""
+    """`x / (1 + |x|)`."""
     return input / (input.abs() + 1)
 
 
@@ -105,7 +105,7 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
-    """X * hardsigmoid(x) (Howard et al. 2019)."""
+    """`x * hardsigmoid(x)` (Howard et al. 2019)."""
     return input * ((input + 3).clamp(0, 6) / 6)
 
 
@@ -133,7 +133,7 @@ def softmax(input: Tensor, dim: int | None = None, dtype: DTypeLike | None = Non
 
     >>> import lazygrad as lg
     >>> lg.nn.functional.softmax(lg.tensor([0.0, 0.0]), dim=0)
-    tensor([0.5, 0.5])
+    tensor([0.5000, 0.5000])
     """
     x = input if dtype is None else input.to(dtype)
     return x.softmax(_axis("softmax", x, dim))
@@ -149,7 +149,7 @@ def log_softmax(input: Tensor, dim: int | None = None, dtype: DTypeLike | None =
 
     >>> import lazygrad as lg
     >>> lg.nn.functional.log_softmax(lg.tensor([1000.0, 0.0]), dim=0)
-    tensor([    0., -1000.])
+    tensor([0., -1000.])
     """
     x = input if dtype is None else input.to(dtype)
     return x.log_softmax(_axis("log_softmax", x, dim))

@@ -13,7 +13,7 @@ from lazygrad.shapes import numel
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """X @ weight.T + bias; `weight` is (out, in), x is (..., in).
+    """`x @ weight.T + bias`; `weight` is (out, in), x is (..., in).
 
     >>> import lazygrad as lg
     >>> lg.nn.functional.linear(lg.ones(3, 4), lg.ones(2, 4)).shape
@@ -149,7 +149,7 @@ def _toward(running: Tensor, new: Tensor, momentum: float | Tensor) -> Tensor:
 
 
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
-    """X divided by its p-norm along `dim` (by `eps` where that is larger)."""
+    """`x` divided by its p-norm along `dim` (by `eps` where that is larger)."""
     return input / input.norm(p=p, dim=dim, keepdim=True).clamp(min=eps)
 
 

@@ -67,7 +67,7 @@ class StepLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def curve(self, epoch: int) -> float:
-        """Gamma to the number of whole periods."""
+        """`gamma` to the number of whole periods."""
         return float(self.gamma ** (epoch // self.step_size))
 
 
@@ -86,7 +86,7 @@ class MultiStepLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def curve(self, epoch: int) -> float:
-        """Gamma to the number of milestones passed."""
+        """`gamma` to the number of milestones passed."""
         return float(self.gamma ** bisect_right(self.milestones, epoch))
 
 
@@ -152,7 +152,7 @@ class ExponentialLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def curve(self, epoch: int) -> float:
-        """Gamma to the number of epochs."""
+        """`gamma` to the number of epochs."""
         return float(self.gamma**epoch)
 
 
