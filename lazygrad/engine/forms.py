@@ -52,9 +52,10 @@ def _binary(name: str, op: OpDef) -> Callable[[Any, Any], Tensor]:
     """The function form of a binary op; either operand may be a number."""
 
     def function(input: Any, other: Any) -> Tensor:
-        if isinstance(input, SCALARS) and isinstance(other, SCALARS):
+        numbers = isinstance(input, SCALARS) and isinstance(other, SCALARS)
+        if numbers or isinstance(input, list | tuple):
             input = to_tensor(input)
-        return apply(op, input, other)
+        return apply(op, input, to_tensor(other) if isinstance(other, list | tuple) else other)
 
     function.__qualname__ = function.__name__ = name
     function.__doc__ = op.doc

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lazygrad.dtypes import INTEGER, bool_, finfo
 from lazygrad.engine.methods.base import OPERANDS, Methods, in_place, write_back
-from lazygrad.errors import ArgumentError
+from lazygrad.errors import ArgumentError, DTypeError
 from lazygrad.ops import elementwise as ops
 from lazygrad.ops.opdef import OpDef
 
@@ -320,7 +320,7 @@ class ArithmeticMethods(Methods):
         """`value` where `mask` holds, else self; the dtype of self stays."""
         value = self._lift(value)
         if value.dtype.category > self.dtype.category:
-            raise ArgumentError(f"masked_fill: a {value.dtype} value in a {self.dtype} tensor")
+            raise DTypeError(f"masked_fill: a {value.dtype} value in a {self.dtype} tensor")
         return self._lift(mask).apply(ops.WHERE, value.to(self.dtype), self)
 
     def clamp(self, min: Operand = None, max: Operand = None) -> Tensor:
