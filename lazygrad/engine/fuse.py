@@ -150,9 +150,7 @@ class Fuser:
                 self._open(EXTERN, [i], "a check or a print")
             elif self.layouts.stored(i):
                 self._place(i, node)
-        for i in reversed(list(self.waiting)):
-            if i in self.waiting:
-                self._join([*self._waiting_for(i), i], [], "it reads only sources")
+        self._settle(list(self.waiting), "it reads only sources")
         new = self.groups[start:]
         new.sort(key=lambda g: g.rank)
         self.groups[start:] = self._merge_scalars(new)
@@ -213,9 +211,14 @@ class Fuser:
 
     def _pull(self, i: int) -> None:
         """Compute what node i needs and nobody has computed yet."""
-        for k in self._waiting_for(i):
+        self._settle(self._waiting_for(i), "its reader takes only whole buffers")
+
+    def _settle(self, nodes: list[int], reason: str) -> None:
+        """Compute waiting nodes, each together with those that wait for it."""
+        for k in reversed(nodes):
             if k in self.waiting:
-                self._join([*self._waiting_for(k), k], [], "its reader takes only whole buffers")
+                unit = [*self._waiting_for(k), k]
+                self._join(unit, [g for i in unit for g in self._producers(i)], reason)
 
     def _join(self, unit: list[int], producers: list[Group], reason: str) -> None:
         """Put a node into the latest kernel among its producers, or into a new one.
