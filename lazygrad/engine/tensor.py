@@ -532,7 +532,9 @@ class Tensor(
             return Tensor._of(
                 self._storage.pending.graph.append(DETACH, (self._storage.pending,))
             )
-        return Tensor._leaf(self._storage)
+        twin = Tensor._leaf(self._storage)
+        twin._graph = self._graph
+        return twin
 
     # being shown --------------------------------------------------------------------------
 
