@@ -242,7 +242,7 @@ class Fuzzer:
             outputs.append(outputs[0])
         outputs.append(g(ALL, g(LT, self.values[-1], self.values[-1]), axes=(), keepdim=False))
         assert g[outputs[-1]].dtype is bool_
-        stored = {i for i in self.params}
+        stored = set(self.params)
         kept = [v for v in rng.sample(self.values, min(2, len(self.values))) if v not in stored]
         writes = []
         for p in self.params:

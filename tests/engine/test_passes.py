@@ -1,7 +1,6 @@
 """Passes: each does what its law says, keeps ins and outs, and leaves legal graphs."""
 
 import pytest
-from tests.engine.build import GraphBuilder
 
 from lazygrad.dtypes import bool_, float32, float64, int64
 from lazygrad.engine.frozen import FNode, FrozenGraph, Site
@@ -27,6 +26,7 @@ from lazygrad.ops.elementwise import (
 )
 from lazygrad.ops.movement import PERMUTE, RESHAPE
 from lazygrad.ops.source import DATA, LITERAL
+from tests.engine.build import GraphBuilder
 
 
 def names(g: FrozenGraph) -> list[str]:
