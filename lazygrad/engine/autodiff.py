@@ -7,7 +7,7 @@ backward of a backward is the same walk over the nodes that the first one append
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 

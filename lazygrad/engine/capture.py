@@ -44,7 +44,7 @@ class Input:
         return self.what if self.kind == "arg" else None
 
 
-class NeedsValue(Exception):  # noqa: N818  a signal, not an error
+class NeedsValue(Exception):
     """The Python value of a float argument is needed: it has to be static."""
 
     def __init__(self, index: int) -> None:

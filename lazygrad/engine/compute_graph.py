@@ -200,7 +200,7 @@ class CapturedFunction(Reports):
     # warnings -----------------------------------------------------------------------------
 
     def _note_guard(self, what: str | None) -> None:
-        if what and what.startswith("module") or what is None:
+        if (what and what.startswith("module")) or what is None:
             return
         if what not in self._warned and not what.startswith(("requires_grad", "a gradient")):
             self._warned.add(what)

@@ -61,7 +61,7 @@ class _GradMode:
         return wrapped  # type: ignore[return-value]  # wraps keeps the signature
 
 
-class no_grad(_GradMode):  # noqa: N801  PyTorch's name
+class no_grad(_GradMode):
     """Operations inside record no gradient.
 
     >>> import lazygrad as lg
@@ -82,15 +82,15 @@ class no_grad(_GradMode):  # noqa: N801  PyTorch's name
         return self(fn)
 
 
-class inference_mode(no_grad):  # noqa: N801
+class inference_mode(no_grad):
     """The same as `no_grad`; PyTorch's other name for it."""
 
 
-class enable_grad(_GradMode):  # noqa: N801
+class enable_grad(_GradMode):
     """Operations inside record gradients even within `no_grad`."""
 
 
-class set_grad_enabled(_GradMode):  # noqa: N801
+class set_grad_enabled(_GradMode):
     """Set the gradient mode to a flag, at once and until the end of a `with` block."""
 
     def __init__(self, mode: bool) -> None:

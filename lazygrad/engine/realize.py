@@ -117,9 +117,7 @@ def _outside_readers(inside: set[int]) -> list[Node]:
         if node.id in seen or node.id in node.graph.values or node.op.kind is Kind.SOURCE:
             continue
         seen.add(node.id)
-        if node.id in inside:
-            found[node.id] = node
-        elif node.op.kind is Kind.PROJECT and node.inputs[0].id in inside:
+        if node.id in inside or (node.op.kind is Kind.PROJECT and node.inputs[0].id in inside):
             found[node.id] = node
         else:
             stack.extend(node.inputs)

@@ -16,6 +16,7 @@ import numpy as np
 from lazygrad.engine.apply import choose_graph
 from lazygrad.engine.body import append_call, project
 from lazygrad.engine.capture import Captured, Input
+from lazygrad.engine.chain import Call
 from lazygrad.engine.graph import Graph, Node, storage_source
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.random import key_node
@@ -41,6 +42,18 @@ class Replay:
         self._set_grads = [t for t, n in captured.grads if n is not None]
         self._clear_grads = [t for t, n in captured.grads if n is None]
         self._fresh = not any(i.kind == "grad" for i in captured.inputs)
+        self._alone: Step | None = None
+        self.chains: dict[Any, Any] = {}
+        self._simple = not (captured.writes or captured.grads or captured.eager) and not any(
+            i.kind in ("grad", "tensor") for i in captured.inputs
+        )
+        differentiable = [
+            (i, source.storage) for i, (source, n) in
+            enumerate(zip(captured.inputs, captured.body.inputs, strict=True))
+            if n.requires_grad and source.storage is not None
+        ]  # fmt: skip
+        self.leaf_inputs = tuple([i for i, _ in differentiable])
+        self._leaf_storages = [s for _, s in differentiable]
         self._grads = GradSlots(
             [(n.shape, n.dtype.dtype) for _, n in captured.grads if n is not None]
         )
@@ -131,19 +144,13 @@ class Replay:
             step = self._step = self._make_step()
         count = self.captured.results
         outputs = [np.empty(shape, dtype) for shape, dtype in step.specs[:count]]
-        targets = self._set_grads
-        if self._fresh:
-            slots = [self._grads.array(k) for k in range(len(targets))]
-        else:  # the old gradient is an input: the new one goes elsewhere
-            slots = [(np.empty(shape, dtype), None) for shape, dtype in step.specs[count:]]
+        if not self._fresh:
+            self._grads.forget()  # the old gradient is an input: the new one goes elsewhere
+        grads = self._grads.arrays()
         step.run(
-            lambda kind, what: self._array(kind, what, arguments, base),
-            outputs + [array for array, _ in slots],
+            lambda kind, what: self._array(kind, what, arguments, base), outputs + grads
         )
-        for k, (target, (array, held)) in enumerate(zip(targets, slots, strict=True)):
-            leaf = _leaf(target, arguments)
-            if leaf is not None:
-                self._grads.settle(k, array, held, leaf)
+        self._grads.settle(grads, [_leaf(t, arguments) for t in self._set_grads])
         for target in self._clear_grads:
             leaf = _leaf(target, arguments)
             if leaf is not None:
@@ -152,10 +159,55 @@ class Replay:
 
     # as a node ----------------------------------------------------------------------------
 
+    def leaves(self) -> list[Storage]:
+        """The storages whose owners a backward pass gives gradients to."""
+        return self._leaf_storages
+
+    def alone(self) -> Step:
+        """The results as a step without gradients."""
+        if self._alone is None:
+            body = self.body
+            nodes = [*body.inputs, *body.nodes]
+            position = {n.id: i for i, n in enumerate(nodes)}
+            feeds: dict[int, Any] = {
+                i: ("feed", i) if source.storage is None else ("storage", source.storage)
+                for i, source in enumerate(self.captured.inputs)
+            }
+            shown = body.outputs[: self.captured.results]
+            self._alone = Step(nodes, feeds, [position[n.id] for n in shown], [])
+            body.program = self._alone.program
+        return self._alone
+
+    def _call(self, graph: Graph, arguments: list[Argument], base: int) -> Call | None:
+        """A call that is no node yet, where nothing speaks against it."""
+        if not self._simple:
+            return None
+        feeds: list[Any] = []
+        for source in self.captured.inputs:
+            storage = source.storage
+            if storage is None:
+                if source.kind == "random":
+                    feeds.append((source.what._seed, base + source.index))
+                    continue
+                arg = arguments[source.index]
+                if arg.kind in (ARRAY, FLOAT):
+                    feeds.append(self._argument(arg, source.index))
+                    continue
+                storage = arg.value._storage
+                if storage is None or arg.value.requires_grad:
+                    return None
+            if storage.pending is not None:
+                return None
+            feeds.append(storage.ref)
+        return Call(self, feeds, graph, STATE.grad and bool(self.leaf_inputs))
+
     def _append(self, arguments: list[Argument], base: int) -> list[Tensor]:
         captured = self.captured
         tensors = [a.value for a in arguments if isinstance(a.value, Tensor)]
         graph = choose_graph(tensors)
+        lazy = self._call(graph, arguments, base)
+        if lazy is not None:
+            return lazy.results()
         transient: list[Storage] = []
         nodes = [
             self._input_node(graph, i, n, arguments, base, transient)

@@ -6,8 +6,8 @@ recipe, run, move versions on. No node is made and nothing is searched.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
+from sys import getrefcount
 from typing import Any
 
 import numpy as np
@@ -102,7 +102,7 @@ class Step:
             inspect(self.program.frozen, arrays)
         self.program.run(arrays, outputs, targets)
         for s, array in zip(self.writes, targets, strict=True):
-            if array is s.array and sys.getrefcount(s.ref) == 2:
+            if array is s.array and getrefcount(s.ref) == 2:
                 continue  # nothing refers to the old version: the same reference serves
             s.advance(array)
 
@@ -122,30 +122,54 @@ class GradSlots:
         self.specs = specs
         self.tensors: list[Tensor | None] = [None] * len(specs)
 
-    def array(self, k: int) -> tuple[Array, Tensor | None]:
-        """The array for gradient `k`, and its tensor if that is the one of the last run."""
-        held = self.tensors[k]
-        if held is not None:
-            storage = held._storage
-            if (
-                storage is not None
-                and sys.getrefcount(held) <= _HELD
-                and storage.array is not None
-                and storage.pending is None
-                and (storage.exported is None or storage.exported() is None)
-                and storage.ref.pins == 0
-                and sys.getrefcount(storage.ref) == 2
-                and sys.getrefcount(storage) <= 3
-            ):
-                return storage.array, held
-        shape, dtype = self.specs[k]
-        return np.empty(shape, dtype), None
+    def forget(self) -> None:
+        """Write over nothing: the next run gets new arrays."""
+        self.tensors = [None] * len(self.specs)
 
-    def settle(self, k: int, array: Array, held: Tensor | None, leaf: Any) -> None:
-        """Make the array the gradient of a leaf."""
-        if held is None or leaf._grad is not held:
-            held = self.tensors[k] = Tensor._leaf(Storage(array))
-            leaf._grad = held
+    def arrays(self) -> list[Array]:
+        """The arrays for the gradients of the next run."""
+        found = []
+        for k in range(len(self.tensors)):
+            held = self.tensors[k]
+            if held is not None:
+                storage = held._storage
+                if (
+                    storage is not None
+                    and getrefcount(held) <= _HELD
+                    and storage.exported is None
+                    and getrefcount(storage) == _OWNED
+                    and getrefcount(storage.ref) == _ALONE
+                    and storage.pending is None
+                ):
+                    found.append(storage.array)
+                    continue
+                self.tensors[k] = None
+            shape, dtype = self.specs[k]
+            found.append(np.empty(shape, dtype))
+        return found
+
+    def hand_over(self, arrays: Sequence[Array], handles: Sequence[Any]) -> None:
+        """Make the arrays the values of lazy gradients (weak references), which become leaves."""
+        for k, ref in enumerate(handles):
+            held, t = self.tensors[k], ref()
+            if t is None:
+                self.tensors[k] = None
+                continue
+            t._node = None
+            t._storage = Storage(arrays[k]) if held is None else held._storage
+            self.tensors[k] = t
+
+    def settle(self, arrays: Sequence[Array], leaves: Sequence[Any]) -> None:
+        """Make the arrays the gradients of the leaves (None: the leaf is gone)."""
+        for k, leaf in enumerate(leaves):
+            held = self.tensors[k]
+            if held is None:
+                held = self.tensors[k] = Tensor._leaf(Storage(arrays[k]))
+            if leaf is not None and leaf._grad is not held:
+                leaf._grad = held
 
 
-_HELD = 4  # references to a gradient: the leaf, this table, the local name, the call
+# What sys.getrefcount says of an object that nobody else refers to, its own argument included:
+_HELD = 4  # a gradient: this table, its leaf, a local name
+_OWNED = 4  # its storage: the tensor, its version, a local name
+_ALONE = 2  # its version: the storage

@@ -12,8 +12,10 @@ from typing import Any
 from lazygrad.config import config
 from lazygrad.engine.apply import choose_graph
 from lazygrad.engine.body import Body, append_call, project
+from lazygrad.engine.chain import update
 from lazygrad.engine.graph import Graph
 from lazygrad.engine.modes import STATE, no_grad
+from lazygrad.engine.realize import WRITES, flush_writes
 from lazygrad.engine.tensor import Tensor
 from lazygrad.ops.source import DATA
 
@@ -32,12 +34,31 @@ class Subgraph:
                 return tuple(self._fn(*tensors))
         graph = choose_graph(tensors)
         nodes = [t._node_in(graph) for t in tensors]
-        signature = (key, tuple([(n.shape, n.dtype, n.weak) for n in nodes]))
-        body = self._bodies.get(signature)
-        if body is None:
-            body = self._bodies[signature] = self._trace(nodes)
+        body = self.body(nodes, key)
         call = append_call(graph, body, nodes, False)
         return tuple([Tensor._of(project(call, i)) for i in range(body.results)])
+
+    def body(self, specs: Sequence[Any], key: Any = ()) -> Body:
+        """The traced body for inputs of these shapes and dtypes."""
+        signature = (
+            key, tuple([(n.shape, n.dtype, getattr(n, "weak", False)) for n in specs]),
+        )  # fmt: skip
+        found = self._bodies.get(signature)
+        if found is None:
+            found = self._bodies[signature] = self._trace(specs)
+        return found
+
+    def update(self, inputs: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
+        """Write the results for `inputs` to the leaves `targets`: the step of an optimizer.
+
+        A chain of captured forward and backward that waits for it runs with it as one program;
+        pending writes of running statistics come along. While capturing only the writes are noted.
+        """
+        if update(self, inputs, targets):
+            return
+        for target, value in zip(targets, self(*inputs), strict=True):
+            target.assign_(value)
+        flush_writes(list(WRITES.values()))
 
     def _trace(self, specs: Sequence[Any]) -> Body:
         graph = Graph("subgraph")
@@ -45,7 +66,7 @@ class Subgraph:
         STATE.graph, STATE.trace, STATE.grad = graph, True, False
         try:
             sources = [
-                graph.source(("input", i), n.shape, n.dtype, DATA, False, n.weak)
+                graph.source(("input", i), n.shape, n.dtype, DATA, False, getattr(n, "weak", False))
                 for i, n in enumerate(specs)
             ]
             results = self._fn(*[Tensor._of(n) for n in sources])

@@ -81,11 +81,11 @@ def memory_stats() -> dict[str, int]:
     return {
         "tensors": len(HANDLES),
         "pending": len(PENDING),
-        "arena_bytes": POOL.nbytes,
+        "arena_bytes": POOL.free_bytes,
     }
 
 
-class device(str):  # noqa: N801  PyTorch's name
+class device(str):
     """A device; there is one: `device("cpu")`. Anything else raises `DeviceError`.
 
     >>> device("cpu").type
@@ -108,7 +108,7 @@ class device(str):  # noqa: N801  PyTorch's name
         return "device(type='cpu')"
 
 
-class cuda:  # noqa: N801  a namespace, as torch.cuda
+class cuda:
     """What scripts ask before they choose a device."""
 
     @staticmethod

@@ -19,7 +19,6 @@ import numpy as np
 from lazygrad.config import config
 from lazygrad.engine.capture import note_module
 from lazygrad.engine.modes import enable_grad, no_grad
-from lazygrad.engine.realize import WRITES, flush_writes
 from lazygrad.engine.subgraph import Subgraph
 from lazygrad.engine.tensor import Tensor, state
 from lazygrad.errors import ArgumentError, ArgumentTypeError
@@ -175,10 +174,7 @@ class Optimizer:
                 run = self._subgraphs.get(layout)
                 if run is None:
                     run = self._subgraphs[layout] = Subgraph(partial(self._run, layout))
-                for target, value in zip(targets, run(*inputs), strict=True):
-                    target.assign_(value)
-        if targets:
-            flush_writes(list(WRITES.values()))  # running statistics too: one program for all
+                run.update(inputs, targets)
         return loss
 
     def _gather(self) -> tuple[tuple[Part, ...], list[Tensor], list[Tensor]]:

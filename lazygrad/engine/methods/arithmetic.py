@@ -318,10 +318,11 @@ class ArithmeticMethods(Methods):
 
     def masked_fill(self, mask: Operand, value: Operand) -> Tensor:
         """`value` where `mask` holds, else self; the dtype of self stays."""
-        value = self._lift(value)
-        if value.dtype.category > self.dtype.category:
-            raise DTypeError(f"masked_fill: a {value.dtype} value in a {self.dtype} tensor")
-        return self._lift(mask).apply(ops.WHERE, value.to(self.dtype), self)
+        if not self.dtype.is_floating_point:
+            kind = self._lift(value).dtype
+            if kind.category > self.dtype.category:
+                raise DTypeError(f"masked_fill: a {kind} value in a {self.dtype} tensor")
+        return self._lift(mask).apply(ops.WHERE, self._alike(value), self)
 
     def clamp(self, min: Operand = None, max: Operand = None) -> Tensor:
         """Within [min, max]; a bound may be absent, a number or a tensor."""

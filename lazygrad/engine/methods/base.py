@@ -56,10 +56,16 @@ class Methods:
         if isinstance(other, Methods):
             return other._self
         if isinstance(other, SCALARS):
-            return self._number(other)  # type: ignore[arg-type]  # NumPy's scalars are numbers
+            return self._number(other)  # type: ignore[arg-type]  # NumPy's scalars are numbers too
         if isinstance(other, Iterable) and any(isinstance(x, Methods) for x in other):
             raise DTypeError("a list of tensors is no operand; use stack() or cat()")
         return HOOKS.tensor(to_array(other, infer=True))  # type: ignore[no-any-return]
+
+    def _alike(self, other: Any) -> Tensor:
+        """Another operand as a tensor of the dtype of this one."""
+        if isinstance(other, SCALARS):
+            return self._number(other, self.dtype)  # type: ignore[arg-type]
+        return self._lift(other).cast(self.dtype)
 
     def _number(self, value: float, dtype: DType | None = None) -> Tensor:
         """A 0-d constant beside this tensor: of a dtype, or weak as a Python number is."""

@@ -200,7 +200,7 @@ class ConvertMethods(Methods):
 
     def fill_(self, value: Any) -> Tensor:
         """`value` everywhere, in place."""
-        new = self._lift(value)
+        new = self._alike(value)
         if new.ndim:
             raise DTypeError(f"fill_ takes a number or a 0-d tensor, got shape {new.shape}")
-        return self._rebind(new.to(self.dtype).expand(self.shape))
+        return self._rebind(new.expand(self.shape))

@@ -30,10 +30,7 @@ class IndexMethods(Methods):
         return indexing.read(self._self, key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        value = self._lift(value)
-        if value.dtype.category > self.dtype.category:
-            value = value.detach()
-        self._rebind(indexing.write(self._self, key, value.to(self.dtype)))
+        self._rebind(indexing.write(self._self, key, self._alike(value)))
 
     def _checked(self, size: int, what: str, low: int = 0) -> Tensor:
         """These indices, after a check at run time that they lie in [low, size)."""
@@ -89,7 +86,7 @@ class IndexMethods(Methods):
         axis, positions = self._along(name, dim, index)
         source = self._lift(src)
         if source.ndim == 0:
-            source = source.to(self.dtype).expand(positions.shape)
+            source = self._alike(src).expand(positions.shape)
         elif source.dtype is not self.dtype:
             raise DTypeError(f"{name}: a {source.dtype} source for a {self.dtype} tensor")
         cut = source._slice([slice(n) for n in positions.shape])
@@ -108,7 +105,7 @@ class IndexMethods(Methods):
     def _add_at(self, dim: int, index: Any, source: Any, accumulate: bool) -> Tensor:
         axis = normalize_axis(dim, self.ndim, "index_add: axis")
         rows = indexing.checked(self._lift(index), self.shape[axis], "index_add: index")
-        values = self._lift(source).to(self.dtype).movedim(axis, 0)
+        values = self._alike(source).movedim(axis, 0)
         front = self.movedim(axis, 0).apply(ops.INDEX_PUT, values, rows, accumulate=accumulate)
         return front.movedim(0, axis)
 
@@ -125,8 +122,7 @@ class IndexMethods(Methods):
 
     def index_put(self, indices: Any, values: Any, accumulate: bool = False) -> Tensor:
         """A copy with `values` written (or added) where `self[indices]` reads."""
-        value = self._lift(values).to(self.dtype)
-        return indexing.write(self._self, tuple(indices), value, accumulate)
+        return indexing.write(self._self, tuple(indices), self._alike(values), accumulate)
 
     def nonzero(
         self, *, size: int | None = None, fill_value: int = 0, as_tuple: bool = False

@@ -30,7 +30,7 @@ class ShapeMethods(Methods):
     def reshape(self, *shape: Any) -> Tensor:
         """The elements in C order under another shape; one size may be -1."""
         target = resolve_reshape(self.shape, ints(shape))
-        return self._self if target == self.shape else self.apply(ops.RESHAPE, shape=target)
+        return self.apply(ops.RESHAPE, shape=target)
 
     def view(self, *shape: Any) -> Tensor:
         """`reshape` (there is no difference: nothing is ever written through a view)."""
@@ -63,7 +63,7 @@ class ShapeMethods(Methods):
         axes = tuple(normalize_axis(a, self.ndim, "permute: axis") for a in given)
         if len(set(axes)) != len(axes) or len(axes) != self.ndim:
             raise AxisError(f"permute: {given} is no permutation of {self.ndim} dimensions")
-        return self._self if axes == tuple(range(len(axes))) else self.apply(ops.PERMUTE, axes=axes)
+        return self.apply(ops.PERMUTE, axes=axes)
 
     def transpose(self, *axes: Any, dim0: int | None = None, dim1: int | None = None) -> Tensor:
         """`transpose()` reverses the dimensions, `transpose(a, b)` swaps two, a tuple permutes."""
@@ -132,7 +132,7 @@ class ShapeMethods(Methods):
         sizes = tuple(
             self.shape[i - lead] if n == -1 and i >= lead else n for i, n in enumerate(given)
         )
-        return self._self if sizes == self.shape else self.apply(ops.EXPAND, shape=sizes)
+        return self.apply(ops.EXPAND, shape=sizes)
 
     def expand_as(self, other: Tensor) -> Tensor:
         """Expanded to the shape of `other`."""
@@ -159,9 +159,7 @@ class ShapeMethods(Methods):
     # Parts.
 
     def _slice(self, index: Sequence[slice]) -> Tensor:
-        attrs = ops.slice_attrs(tuple(index), self.shape)
-        whole = {"starts": (0,) * self.ndim, "stops": self.shape, "steps": (1,) * self.ndim}
-        return self._self if attrs == whole else self.apply(ops.SLICE, **attrs)
+        return self.apply(ops.SLICE, **ops.slice_attrs(tuple(index), self.shape))
 
     def _part(self, axis: int, part: slice) -> Tensor:
         """A slice of one axis."""
@@ -222,8 +220,6 @@ class ShapeMethods(Methods):
         named = dims if axis is None else axis
         given = ints(args) if args else range(self.ndim) if named is None else ints((), named)
         axes = normalize_axes(tuple(given), self.ndim, "flip: axis")
-        if not axes:
-            return self._self
         back = slice(None, None, -1)
         return self._slice([back if i in axes else slice(None) for i in range(self.ndim)])
 
