@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -142,9 +143,12 @@ def _arrows(widths: Sequence[int]) -> str:
 def _draw(trainer: Trainer, path: Path) -> None:
     """Write the picture of the forward pass with its loss."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    trainer.evaluate.visualize(str(path.with_suffix("")), format=path.suffix[1:] or "svg")
-    written = path if path.exists() else path.with_suffix("")
-    print(f"Graph written to {written}.")
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        trainer.evaluate.visualize(str(path))
+    # Without the program `dot` the note says what was written, and how to get pictures.
+    lines = [str(note.message) for note in notes] or [f"Graph written to {path}."]
+    print("\n".join(lines))
 
 
 def show_info(args: argparse.Namespace) -> int:

@@ -11,12 +11,22 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-import lazygrad as lg
+import numpy as np
+
 from lazygrad import Tensor, nn
-from lazygrad.data import MNIST, Dataset, TensorDataset, digits, mnist_standin, moons, random_split
+from lazygrad.data import (
+    MNIST,
+    Subset,
+    TensorDataset,
+    digits,
+    mnist_standin,
+    moons,
+    random_split,
+)
 from lazygrad.errors import DataError
 
-Split = tuple[Dataset[tuple[Tensor, ...]], Dataset[tuple[Tensor, ...]]]
+Part = TensorDataset | Subset[tuple[Tensor, ...]]
+Split = tuple[Part, Part]
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
 _VALIDATION = 0.2
@@ -44,7 +54,6 @@ def network(widths: Sequence[int]) -> nn.Sequential:
     for inputs, outputs in pairwise(widths):
         linear = nn.Linear(inputs, outputs)
         nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
-        nn.init.zeros_(linear.bias)
         layers += [linear, nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -106,17 +115,13 @@ def load_mnist(length: int, seed: int, folder: Path | None) -> Split:
     train, held_out = sizes(length)
     if folder is None:
         return mnist_standin(True, train, seed), mnist_standin(False, held_out, seed)
-    return tuple(  # type: ignore[return-value]  # two parts
-        head(_flat(MNIST(folder, train=part)), count)
-        for part, count in ((True, train), (False, held_out))
-    )
+    return head(_flat(MNIST(folder)), train), head(_flat(MNIST(folder, train=False)), held_out)
 
 
 def _flat(images: MNIST) -> TensorDataset:
     """Images as rows of float32 between 0 and 1."""
-    return TensorDataset(
-        images.data.reshape(len(images), -1) / lg.float32.dtype.type(255), images.targets
-    )
+    pixels = images.data.reshape(len(images), -1) / np.float32(255)
+    return TensorDataset(pixels, images.targets)
 
 
 TASKS = {

@@ -118,13 +118,13 @@ def _run(
     step: Callable[[Tensor, Tensor], Batch], batches: Batches, progress: ProgressLine, title: str
 ) -> Score:
     """Call `step` on every batch and average what it returns over the examples."""
-    loss = 0.0
-    right = seen = 0
+    loss = right = 0.0
+    seen = 0
     total = len(batches)
     for done, (inputs, targets) in enumerate(batches, 1):
         value, count = step(inputs, targets)
         loss += value.item() * len(targets)
-        right += int(count)
+        right += count.item()
         seen += len(targets)
         bar = "=" * (20 * done // total)
         progress.show(f"{title} [{bar:<20}] {done}/{total}, {Score(loss / seen, right / seen)}")
