@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lazygrad.dtypes import INTEGER, DType, bool_, int64
+from lazygrad.dtypes import INTEGER, DType, as_dtype, bfloat16, bool_, float16, int64
 from lazygrad.errors import DTypeError, IndexOutOfRangeError, ShapeError
 from lazygrad.ops.opdef import Array, Kind, OpDef, Sample, Spec, register
 from lazygrad.shapes import Shape, broadcast, numel
@@ -81,11 +81,17 @@ def accumulate_rows(target: Array, rows: Array, values: Array) -> None:
     rows = rows[order]
     starts = np.flatnonzero(np.diff(rows, prepend=-1))
     if len(starts):
-        target[rows[starts]] += np.add.reduceat(values[order], starts, axis=0)
+        target[rows[starts]] += np.add.reduceat(values[order], starts, axis=0, dtype=target.dtype)
+
+
+def _accumulator(x: Array, accumulate: bool) -> Array:
+    """A copy of `x` to write into; sums of half precision are made in float32."""
+    half = accumulate and as_dtype(x.dtype) in (float16, bfloat16)
+    return np.array(x, np.float32 if half else x.dtype)
 
 
 def _put_reference(x: Array, v: Array, *indices: Array, accumulate: bool) -> Array:
-    result = np.array(x)
+    result = _accumulator(x, accumulate)
     k = len(indices)
     try:
         if not accumulate:
@@ -100,7 +106,7 @@ def _put_reference(x: Array, v: Array, *indices: Array, accumulate: bool) -> Arr
         values = np.broadcast_to(v, (*rows.shape, *rest))
         flat = result.reshape((-1, numel(rest)) if numel(rest) > 1 else (-1,))
         accumulate_rows(flat, rows.reshape(-1), values.reshape((-1, *flat.shape[1:])))
-    return result
+    return result.astype(x.dtype, copy=False)
 
 
 def _put_vjp(g: Any, out: Any, x: Any, v: Any, *indices: Any, accumulate: bool) -> Any:
@@ -126,7 +132,8 @@ def _put_samples(rng: np.random.Generator) -> Iterator[Sample]:
 INDEX_PUT = register(
     OpDef(
         "index_put", Kind.OPAQUE, _put_infer, _put_reference, None, None, _put_vjp,
-        may_overwrite=(0,), flops=1, samples=_put_samples, grad_name="IndexPutBackward",
+        may_overwrite=(0,), accumulate_half=True, samples=_put_samples,
+        grad_name="IndexPutBackward",
         doc="x with v written (or added) at the positions that the same `index` would read.",
     )
 )  # fmt: skip
@@ -205,7 +212,7 @@ def _scatter_infer(
 def _scatter_reference(
     x: Array, index: Array, v: Array, *, axis: int, accumulate: bool
 ) -> Array:  # fmt: skip
-    result = np.array(x)
+    result = _accumulator(x, accumulate)
     where = list(np.ogrid[tuple(slice(n) for n in index.shape)])
     where[axis] = index
     try:
@@ -215,7 +222,7 @@ def _scatter_reference(
             result[tuple(where)] = v
     except IndexError as error:
         raise IndexOutOfRangeError(str(error)) from None
-    return result
+    return result.astype(x.dtype, copy=False)
 
 
 def _scatter_vjp(
@@ -240,7 +247,8 @@ def _scatter_samples(rng: np.random.Generator) -> Iterator[Sample]:
 SCATTER = register(
     OpDef(
         "scatter", Kind.OPAQUE, _scatter_infer, _scatter_reference, 3, None, _scatter_vjp,
-        may_overwrite=(0,), samples=_scatter_samples, grad_name="ScatterBackward",
+        may_overwrite=(0,), accumulate_half=True, samples=_scatter_samples,
+        grad_name="ScatterBackward",
         doc="x with out[i][index[i][j]] = v[i][j] (for axis 1), or += when it accumulates.",
     )
 )  # fmt: skip

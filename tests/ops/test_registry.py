@@ -70,6 +70,38 @@ def test_realized_equals_reference(op):
             assert same(result.numpy(), expected)
 
 
+def takes_floats(op):
+    return any(a.dtype.kind == "f" for a in samples(op)[0].arrays)
+
+
+def in_dtype(array, dtype):
+    """Floating operands, and integer ones where they are values, in another dtype."""
+    return array.astype(dtype.dtype) if array.dtype.kind == "f" else array
+
+
+@pytest.mark.parametrize("op", [op for op in WITH_SAMPLES if takes_floats(op)], **names)
+def test_every_dtype_is_computed_as_the_reference_computes_it(op):
+    sample = samples(op)[0]
+    for dtype in ALL:
+        with np.errstate(all="ignore"):
+            arrays = [in_dtype(a, dtype) for a in sample.arrays]
+        try:
+            _, inferred = op.infer(*map(Spec, arrays), **sample.attrs)
+        except LazygradError:
+            continue
+        result = apply(op, *map(lg.tensor, arrays), **sample.attrs)
+        if result.dtype is not inferred:  # promoted before the op saw them
+            continue
+        with np.errstate(all="ignore"):
+            expected = op.reference(*arrays, **sample.attrs)
+        assert result.dtype.dtype == expected.dtype
+        ours, theirs = result.numpy().astype(np.float64), expected.astype(np.float64)
+        if op.kind in (Kind.REDUCE, Kind.CONTRACT) and dtype.is_floating_point:
+            np.testing.assert_allclose(ours, theirs, rtol=2 * lg.finfo(dtype).eps, atol=1e-6)
+        else:
+            assert np.array_equal(ours, theirs, equal_nan=True), dtype
+
+
 def interpret(recorder, inputs):
     """The recorded instructions on arrays."""
     values = list(inputs)
