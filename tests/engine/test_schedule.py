@@ -1,0 +1,140 @@
+"""Order: checks before writes, reads of the old value before writes, whatever has to be copied."""
+
+import numpy as np
+import pytest
+
+from lazygrad.config import config
+from lazygrad.dtypes import float32, int64
+from lazygrad.engine.frozen import FNode, FrozenGraph, Site
+from lazygrad.engine.program import compile_graph
+from lazygrad.errors import IndexOutOfRangeError
+from lazygrad.ops.effect import CHECK_INDEX
+from lazygrad.ops.elementwise import ADD, CAST, EXP, MUL, NEG, SUB
+from lazygrad.ops.sort import CUMSUM
+from tests.engine.build import GraphBuilder, arrays_for, evaluate
+from tests.engine.fuzz import VARIANTS, variant
+
+
+def same_everywhere(frozen: FrozenGraph, exact: bool = True) -> None:
+    """Every variant, in place and fresh, gives what the reference gives."""
+    arrays = arrays_for(frozen)
+    with config.override(executor="reference"):
+        expected = evaluate(compile_graph(frozen), arrays)
+    for name in VARIANTS:
+        with variant(name):
+            program = compile_graph(frozen)
+            for fresh in ((), (0,), range(9)):
+                for a, b in zip(expected, evaluate(program, arrays, fresh), strict=True):
+                    np.testing.assert_allclose(b, a, rtol=0 if exact else 1e-5)
+
+
+def test_two_states_change_places() -> None:
+    g = GraphBuilder()
+    a, b = g.state((4,)), g.state((4,))
+    same_everywhere(g.finish([], writes=[(0, b), (1, a)]))
+
+
+def test_a_write_of_a_transposed_self() -> None:
+    g = GraphBuilder()
+    w = g.param((5, 5))
+    same_everywhere(g.finish([g(NEG, w)], writes=[(0, g(ADD, w, g.t(w)))]))
+
+
+def test_states_that_read_each_other() -> None:
+    g = GraphBuilder()
+    a, b = g.state((4,)), g.state((4,))
+    same_everywhere(g.finish([], writes=[(0, g(ADD, a, b)), (1, g(SUB, a, b))]))
+    g = GraphBuilder()
+    a, b = g.state((4,)), g.state((4,))
+    new_a, new_b = g(CUMSUM, b, axis=0), g(CUMSUM, a, axis=0)
+    same_everywhere(g.finish([], writes=[(0, new_a), (1, new_b)]))
+
+
+def test_a_reader_that_needs_the_new_value_too() -> None:
+    g = GraphBuilder()
+    w = g.param((4,))
+    new = g(CUMSUM, g(EXP, w), axis=0)
+    late = g(SUB, g(CUMSUM, new, axis=0), w)
+    same_everywhere(g.finish([g(CUMSUM, late, axis=0)], writes=[(0, new)]))
+
+
+def test_one_value_in_many_places() -> None:
+    g = GraphBuilder()
+    w, x = g.param((2, 3)), g.data((2, 3))
+    y = g(ADD, w, x)
+    flat = g.reshape(y, 6)
+    outputs = [y, y, x, g.t(y), flat, w, g.literal(2.0), g.expand(g.literal(3.0), 2, 2)]
+    same_everywhere(g.finish(outputs, kept=[y, g.t(y), x, flat], writes=[(0, y)]))
+
+
+def test_a_state_becomes_an_input_or_a_constant() -> None:
+    g = GraphBuilder()
+    w, x = g.param((2, 3)), g.data((3, 2))
+    zero = g.expand(g.literal(0.0), 4)
+    g.state((4,))
+    same_everywhere(g.finish([g(NEG, w)], writes=[(0, g.t(x)), (2, zero)]))
+
+
+def test_old_values_are_read_before_they_are_overwritten() -> None:
+    """The gradient of the input reads the weight that the same step updates."""
+    g = GraphBuilder()
+    x, w = g.data((6, 4)), g.param((3, 4))
+    d = g.matmul(x, g.t(w))
+    new = g(SUB, w, g.matmul(g.t(d), x))
+    back = g(MUL, g.matmul(d, w), g.literal(0.5))
+    same_everywhere(g.finish([back], writes=[(1, new)]), exact=False)
+
+
+def failing_step() -> FrozenGraph:
+    """A program whose label check fails, with writes that do not depend on it."""
+    g = GraphBuilder()
+    labels, w, x = g.data((3,), int64), g.param((4,)), g.data((4,))
+    site = Site("train.py", 12, "step")
+    attrs = {"low": 0, "high": 2, "what": "label"}
+    checked = g.add(FNode(CHECK_INDEX, (labels,), attrs, (3,), int64, site))
+    early = g(ADD, w, x)
+    total = g(CAST, g.sum(checked, 0), dtype=float32)
+    return g.finish([g(ADD, g.sum(early, 0), total)], writes=[(1, early)])
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_checks_run_before_the_first_write(name) -> None:
+    frozen = failing_step()
+    with variant(name):
+        program = compile_graph(frozen)
+    w = np.ones(4, np.float32)
+    sources = [np.array([0, 5, 1]), w, np.ones(4, np.float32)]
+    with pytest.raises(IndexOutOfRangeError, match="label 5 at position 1") as caught:
+        program.run(sources, [np.empty((), np.float32)], [w])
+    assert (w == 1).all()
+    (note,) = caught.value.__notes__
+    assert note == "while computing `check_index` ((3,)) created at train.py:12"
+    sources[0][1] = 1
+    out = np.empty((), np.float32)
+    program.run(sources, [out], [w])
+    assert (w == 2).all()
+    assert out == 8 + 2
+
+
+def test_a_new_state_that_is_checked_is_written_after_the_check() -> None:
+    g = GraphBuilder()
+    s = g.state((3,), int64)
+    new = g(ADD, s, g.data((3,), int64))
+    g(CHECK_INDEX, new, low=0, high=5, what="counter")
+    program = compile_graph(g.finish([], writes=[(0, new)]))
+    state = np.array([1, 2, 3])
+    with pytest.raises(IndexOutOfRangeError):
+        program.run([state, np.array([0, 0, 9])], [], [state])
+    assert state.tolist() == [1, 2, 3]
+    program.run([state, np.array([1, 1, 1])], [], [state])
+    assert state.tolist() == [2, 3, 4]
+
+
+def test_what_reads_a_checked_value_runs_after_the_check() -> None:
+    g = GraphBuilder()
+    x = g.data((3,), int64)
+    a = g(CHECK_INDEX, x, low=0, high=9, what="a")
+    b = g(CHECK_INDEX, g(NEG, a), low=-9, high=1, what="b")
+    program = compile_graph(g.finish([g(CUMSUM, b, axis=0)]))
+    ops = [program.frozen.nodes[i].op.name for k in program.kernels for i in k.nodes]
+    assert ops == ["check_index", "neg", "check_index", "cumsum"]
