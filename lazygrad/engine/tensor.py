@@ -519,22 +519,13 @@ class Tensor(
         return g
 
     def detach(self) -> Tensor:
-        """The same value without history."""
-        if self._node is not None or (STATE.capture is not None):
-            with_grad = STATE.grad
-            STATE.grad = False
-            try:
-                return self.apply(DETACH)
-            finally:
-                STATE.grad = with_grad
-        assert self._storage is not None
-        if self._storage.pending is not None:
-            return Tensor._of(
-                self._storage.pending.graph.append(DETACH, (self._storage.pending,))
-            )
-        twin = Tensor._leaf(self._storage)
-        twin._graph = self._graph
-        return twin
+        """The same value without history; writes to either never show in the other."""
+        before = STATE.grad
+        STATE.grad = False
+        try:
+            return self.apply(DETACH)
+        finally:
+            STATE.grad = before
 
     # being shown --------------------------------------------------------------------------
 
