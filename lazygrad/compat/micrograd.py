@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from operator import mul
 from typing import Any
 
 from lazygrad import Tensor, float64
@@ -20,18 +19,13 @@ __all__ = ["Value", "Module", "Neuron", "Layer", "MLP"]
 def _operation(name: str) -> Callable[..., Value]:
     """The tensor method of that name, between values and numbers."""
     method = getattr(Tensor, name)
-
-    def apply(*args: Value | float) -> Value:
-        return Value(method(*(a.tensor if isinstance(a, Value) else a for a in args)))
-
-    return apply
+    return lambda *args: Value(method(*(getattr(a, "tensor", a) for a in args)))
 
 
 class Value:
     """A number that remembers what it was computed from.
 
-    >>> a = Value(3.0, "a")
-    >>> b = Value(2.0, "b")
+    >>> a, b = Value(3.0, "a"), Value(2.0, "b")
     >>> d = (a + b) ** a
     >>> d.backward()
     >>> print(d)
@@ -67,8 +61,7 @@ class Value:
     @property
     def grad(self) -> float:
         """How the result answers to a tiny change of this number; 0 before `backward()`."""
-        grad = self.tensor.grad
-        return 0.0 if grad is None else float(grad.item())
+        return 0.0 if self.tensor.grad is None else float(self.tensor.grad.item())
 
     @grad.setter
     def grad(self, value: float) -> None:
@@ -100,8 +93,7 @@ class Module:
 
     def parameters(self) -> list[Value]:
         """All weights and biases."""
-        found = ([p] if isinstance(p, Value) else p.parameters() for p in self.parts)
-        return [value for values in found for value in values]
+        return [v for p in self.parts for v in ([p] if isinstance(p, Value) else p.parameters())]
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -123,7 +115,7 @@ class Neuron(Module):
 
     def __call__(self, x: Sequence[Any]) -> Value:
         """The activation for a list of inputs."""
-        act = sum(map(mul, self.w, x), self.b)
+        act = sum((w * xi for w, xi in zip(self.w, x, strict=True)), self.b)
         return act.relu() if self.nonlin else act
 
     def __repr__(self) -> str:
