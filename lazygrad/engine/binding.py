@@ -112,14 +112,14 @@ class Frame:
         self.views: list[list[Any]] = [[None] * n for n in binding.sizes]
         for at, index, spec in binding.arena:
             self.views[at][index] = make_view(memory, spec)
-        self.ids: tuple[int, ...] = ()
-        self.alive: list[ref[Any]] = []
+        self.ids = [0] * len(binding.steady)  # of the arrays that the steady views show
+        self.alive: list[ref[Any] | None] = [None] * len(binding.steady)
 
     def bind(self, sources: Arrays, outputs: Arrays, writes: Arrays) -> None:
         """Make the views of this call's arrays."""
         binding = self.binding
         held = binding.pick_sources(sources) + binding.pick_writes(writes)
-        if tuple(map(id, held)) != self.ids:
+        if list(map(id, held)) != self.ids:
             self._bind_steady(held)
         arrays = (sources, outputs, writes)
         for slot in binding.passing:
@@ -139,24 +139,17 @@ class Frame:
                 self.views[at][index] = None
 
     def _bind_steady(self, arrays: tuple[Array, ...]) -> None:
-        old = self.ids if len(self.ids) == len(arrays) else (0,) * len(arrays)
-        alive = self.alive if self.ids else [None] * len(arrays)
-        self.ids = ()
-        renewed: list[Any] = []
-        for slot, array, known, life in zip(
-            self.binding.steady, arrays, old, alive, strict=True
-        ):  # fmt: skip
-            if id(array) == known and life is not None:
-                renewed.append(life)
+        for k, (slot, array) in enumerate(zip(self.binding.steady, arrays, strict=True)):
+            if id(array) == self.ids[k]:
                 continue
             base = borrowed_bytes(array)
             for at, index, spec, _ in slot.views:
                 self.views[at][index] = make_view(base, spec)
-            renewed.append(ref(array, self._forget))
-        self.alive = renewed
-        self.ids = tuple(map(id, arrays))
+            self.alive[k] = ref(array, self._forget)
+            self.ids[k] = id(array)
 
     def _forget(self, dead: ref[Any]) -> None:
         """An array died: its address may come back as that of another one."""
-        self.ids = ()
-        self.alive = []
+        for k, life in enumerate(self.alive):
+            if life is dead:
+                self.ids[k] = 0

@@ -22,7 +22,7 @@ from lazygrad.engine.interpret import blame, interpret, last_uses
 from lazygrad.engine.layouts import Layouts
 from lazygrad.engine.memory import MemoryPlan
 from lazygrad.ops.opdef import Array, Kind
-from lazygrad.runtime.executor import CompiledCode, Lowered, ViewSpec, make_view
+from lazygrad.runtime.executor import CompiledCode, Lowered, ViewSpec, bytes_of, make_view
 from lazygrad.runtime.kernel import Kernel
 from lazygrad.runtime.kernel_print import format_kernel
 
@@ -171,13 +171,13 @@ class CompiledProgram(Program):
         if not self._kept:
             POOL.give(arena)
             return None
-        return Lease(self._keep(sources, outputs, arena), arena)
+        return Lease(self._keep(sources, arena), arena)
 
-    def _keep(self, sources: Arrays, outputs: Arrays, arena: Arena) -> list[Array]:
+    def _keep(self, sources: Arrays, arena: Arena) -> list[Array]:
         """The kept values as arrays."""
         kept = []
         for position, spec in self._kept:
-            base = arena.memory if position < 0 else sources[position].reshape(-1).view(np.uint8)
+            base = arena.memory if position < 0 else bytes_of(sources[position])
             kept.append(make_view(base, spec))
         return kept
 
