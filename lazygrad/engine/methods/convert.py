@@ -198,6 +198,10 @@ class ConvertMethods(Methods):
         """Zeros in place."""
         return self.fill_(0)
 
+    def copy_(self, src: Any) -> Tensor:
+        """The values of `src`, broadcast and converted, in place."""
+        return self._rebind(self._alike(src).expand(self.shape))
+
     def fill_(self, value: Any) -> Tensor:
         """`value` everywhere, in place."""
         new = self._alike(value)
