@@ -179,6 +179,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
 
 
 zeros, ones, constant, eye = zeros_, ones_, constant_, eye_
+uniform, normal = uniform_, normal_
 trunc_normal, orthogonal = trunc_normal_, orthogonal_
 xavier_uniform, xavier_normal = xavier_uniform_, xavier_normal_
 kaiming_uniform, kaiming_normal = kaiming_uniform_, kaiming_normal_

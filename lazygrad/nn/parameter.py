@@ -23,6 +23,3 @@ class Parameter(Tensor):
         super().__init__(data, requires_grad=requires_grad, **options)
         if self._storage is not None:
             self._storage.op = PARAM  # it stays a parameter in pictures when it is frozen
-
-    def __repr__(self) -> str:
-        return "Parameter containing:\n" + super().__repr__()

@@ -111,7 +111,7 @@ class Tree:
         found: Any = self
         for part in target.split(".") if target else ():
             found = getattr(found, part)
-            if not isinstance(found, Module):
+            if not isinstance(found, Tree):
                 raise UnknownAttributeError(f"{target!r}: {part!r} is not a Module")
         return found  # type: ignore[no-any-return]
 

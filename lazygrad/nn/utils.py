@@ -76,9 +76,7 @@ def clip_grad_norm_(
         grads = [p.grad for p in clipped if p.grad is not None]
         total, *scaled = run(*grads, limit)
         if error_if_nonfinite and not math.isfinite(total.item()):
-            raise GradientError(
-                f"the norm of the gradients is {total.item()}: they are not clipped"
-            )
+            raise GradientError(f"the norm of the gradients is {total.item()}; nothing was clipped")
         for p, grad in zip(clipped, scaled, strict=True):
             p.grad = grad
     return total

@@ -31,7 +31,7 @@ def collect(optimizer: Optimizer) -> dict[str, Any]:
         number = numbers.stop
         steps = None if group.counter is None else group.counter.numpy(copy=True)
         for i, p in zip(numbers, group.params, strict=True):
-            entry = {k: moment.detach() for k, moment in optimizer.state.get(p, {}).items()}
+            entry = {k: Tensor(moment) for k, moment in optimizer.state.get(p, {}).items()}
             if steps is not None and steps[i - numbers.start] > 0:
                 entry[optimizer.counter_name] = Tensor(steps[i - numbers.start])
             if entry:

@@ -210,7 +210,7 @@ def _hinge(score, y):
     return (1 - y * score).relu().mean()
 
 
-def _Bound(lib, loss, target):  # noqa: N802
+def _Bound(lib, loss, target):
     """A loss of one argument, so that it can end a `Sequential`."""
 
     class Bound(lib.nn.Module):
@@ -246,9 +246,7 @@ OPTIMIZERS = {
     "sgd": lambda o, p: o.SGD(p, lr=0.05),
     "sgd_decay": lambda o, p: o.SGD(p, lr=0.05, weight_decay=0.1),
     "sgd_momentum": lambda o, p: o.SGD(p, lr=0.05, momentum=0.8),
-    "sgd_dampening": lambda o, p: o.SGD(
-        p, lr=0.05, momentum=0.8, dampening=0.3, weight_decay=0.01
-    ),
+    "sgd_dampening": lambda o, p: o.SGD(p, lr=0.05, momentum=0.8, dampening=0.3, weight_decay=0.01),
     "sgd_nesterov": lambda o, p: o.SGD(p, lr=0.05, momentum=0.8, nesterov=True, weight_decay=0.01),
     "sgd_maximize": lambda o, p: o.SGD(p, lr=0.002, momentum=0.5, maximize=True),
     "adam": lambda o, p: o.Adam(p, lr=0.01),

@@ -5,6 +5,7 @@ Run by hand where torch 2.13 and lazygrad (for its data) are installed:
 """
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from lazygrad.data import DigitsAsMNIST
 HERE = Path(__file__).parent
 WIDTHS = (784, 1024, 1024, 1024, 10)  # macrograd's network
 IMAGES, TEST_IMAGES, BATCH = 2560, 1000, 64
-EPOCHS, LR, ALPHA = 3, 0.05, 0.8
+ALPHA = 0.8
+RUNS = {"printed": (1, 0.001), "trained": (3, 0.05)}  # epochs and learning rate
 
 
 def images(train: bool, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -26,8 +28,7 @@ def images(train: bool, size: int) -> tuple[np.ndarray, np.ndarray]:
 def weights() -> list[np.ndarray]:
     """The (in, out) weights that every run of macrograd's network starts from."""
     rng = np.random.RandomState(0)
-    pairs = zip(WIDTHS, WIDTHS[1:], strict=False)
-    return [(rng.randn(i, o) * np.sqrt(2 / i)).astype(np.float32) for i, o in pairs]
+    return [(rng.randn(i, o) * np.sqrt(2 / i)).astype(np.float32) for i, o in pairwise(WIDTHS)]
 
 
 def main() -> None:
@@ -40,16 +41,16 @@ def main() -> None:
     exec((HERE / "mlp_script.txt").read_text(), script)
     goldens = {
         "mlp": {"losses": script["losses"], "accuracy": script["accuracy"]},
-        "mnist": macrograd_net(torch),
+        **{name: macrograd_net(torch, *run) for name, run in RUNS.items()},
     }
     (HERE / "first_hour.json").write_text(json.dumps(goldens, indent=1) + "\n")
 
 
-def macrograd_net(torch) -> dict:
+def macrograd_net(torch, epochs: int, lr: float) -> dict:
     """Losses and test accuracy of macrograd's MNIST loop, written in PyTorch."""
     ws = [torch.tensor(w, requires_grad=True) for w in weights()]
     bs = [torch.zeros(w.shape[1], requires_grad=True) for w in ws]
-    optimizer = torch.optim.SGD([*ws, *bs], lr=LR, momentum=ALPHA)
+    optimizer = torch.optim.SGD([*ws, *bs], lr=lr, momentum=ALPHA)
 
     def model(x):
         for w, b in zip(ws[:-1], bs[:-1], strict=True):
@@ -58,7 +59,7 @@ def macrograd_net(torch) -> dict:
 
     x, y = map(torch.tensor, images(True, IMAGES))
     losses = []
-    for _ in range(EPOCHS):
+    for _ in range(epochs):
         for i in range(0, IMAGES, BATCH):
             loss = torch.nn.functional.cross_entropy(model(x[i : i + BATCH]), y[i : i + BATCH])
             optimizer.zero_grad()

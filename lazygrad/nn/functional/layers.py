@@ -61,6 +61,11 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     return (input * (1 / (1 - p))).where(keep, 0.0)
 
 
+def _wide(x: Tensor) -> Tensor:
+    """Half precision as float32: squares of 256 overflow in float16."""
+    return x.float() if x.dtype.itemsize == 2 else x
+
+
 def layer_norm(
     input: Tensor,
     normalized_shape: Sequence[int],
@@ -75,11 +80,12 @@ def layer_norm(
             f"layer_norm: input {input.shape} does not end in normalized_shape {shape}"
         )
     axes = tuple(range(input.ndim - len(shape), input.ndim))
-    centered = input - input.mean(dim=axes, keepdim=True)
+    x = _wide(input)
+    centered = x - x.mean(dim=axes, keepdim=True)
     variance = (centered * centered).mean(dim=axes, keepdim=True)
     out = centered * (variance + eps).rsqrt()
     out = out if weight is None else out * weight
-    return out if bias is None else out + bias
+    return (out if bias is None else out + bias).to(input.dtype)
 
 
 def rms_norm(
@@ -94,8 +100,9 @@ def rms_norm(
         raise ShapeError(f"rms_norm: input {input.shape} does not end in normalized_shape {shape}")
     axes = tuple(range(input.ndim - len(shape), input.ndim))
     small = finfo(input.dtype).eps if eps is None else eps
-    out = input * ((input * input).mean(dim=axes, keepdim=True) + small).rsqrt()
-    return out if weight is None else out * weight
+    x = _wide(input)
+    out = x * ((x * x).mean(dim=axes, keepdim=True) + small).rsqrt()
+    return (out if weight is None else out * weight).to(input.dtype)
 
 
 def batch_norm(
@@ -118,6 +125,7 @@ def batch_norm(
         raise ShapeError(f"batch_norm: input must be (batch, channels, ...), got {input.shape}")
     across = tuple(i for i in range(input.ndim) if i != 1)
     column = tuple(-1 if i == 1 else 1 for i in range(input.ndim))
+    x = _wide(input)
     if training:
         count = numel(input.shape) // max(input.shape[1], 1)
         if count < 2:
@@ -125,8 +133,8 @@ def batch_norm(
                 "batch_norm: more than one value per channel is needed while training, "
                 f"got input {input.shape}"
             )
-        mean = input.mean(dim=across)
-        centered = input - mean.reshape(column)
+        mean = x.mean(dim=across)
+        centered = x - mean.reshape(column)
         variance = (centered * centered).mean(dim=across)
         with no_grad():
             if running_mean is not None:
@@ -137,11 +145,11 @@ def batch_norm(
     elif running_mean is None or running_var is None:
         raise ArgumentError("batch_norm needs running statistics when it is not training")
     else:
-        centered, variance = input - running_mean.reshape(column), running_var
+        centered, variance = x - running_mean.reshape(column), _wide(running_var)
     scale = (variance + eps).rsqrt()
     scale = scale if weight is None else scale * weight
     out = centered * scale.reshape(column)
-    return out if bias is None else out + bias.reshape(column)
+    return (out if bias is None else out + bias.reshape(column)).to(input.dtype)
 
 
 def _toward(running: Tensor, new: Tensor, momentum: float | Tensor) -> Tensor:

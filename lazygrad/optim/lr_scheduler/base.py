@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from lazygrad.errors import ArgumentError, ArgumentTypeError
+from lazygrad.errors import ArgumentError, ArgumentTypeError, LazygradError
 from lazygrad.optim.optimizer import Optimizer
 
 Factor = Callable[[int], float]
@@ -92,7 +92,11 @@ class LRScheduler:
     def step(self) -> None:
         """Go to the next epoch and write its learning rates."""
         self.last_epoch += 1
-        self._write(self.get_lr())
+        try:
+            self._write(self.get_lr())
+        except LazygradError:  # a rate that makes no sense, or inside of a captured function
+            self.last_epoch -= 1
+            raise
 
     def restart(self) -> None:
         """Go back to epoch 0 and to the initial learning rates."""
