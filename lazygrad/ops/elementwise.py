@@ -206,7 +206,9 @@ def _powi(m: Any, x: Any, *, n: int) -> Any:
 
 
 POWI = elementwise(
-    "powi", _powi, lambda g, out, x, *, n: (lambda: g * (x ** (n - 1) * n),), takes=NUMBERS,
+    "powi", _powi,
+    lambda g, out, x, *, n: (lambda: g * (x ** (n - 1) * n) if n else g.new_zeros(x.shape),),
+    takes=NUMBERS,
     flops=2, grad_name="PowBackward", doc="x to the small power n (0 to 4), by multiplication.",
     samples=_reals(n=3),
 )  # fmt: skip
@@ -232,7 +234,7 @@ def _larger(g: Any, x: Any, y: Any) -> Any:
 CLAMP_MIN = elementwise(
     "clamp_min", lambda m, x, low: m.maximum(x, low),
     lambda g, out, x, low: (
-        lambda: g.masked_fill(x < low, 0.0), lambda: g.masked_fill(x >= low, 0.0)
+        lambda: g.where(x >= low, 0.0), lambda: g.where(x < low, 0.0)
     ),
     arity=2, idempotent=True, grad_name="ClampBackward",
     doc="maximum(x, low) whose gradient at a tie goes to x alone.",
@@ -240,7 +242,7 @@ CLAMP_MIN = elementwise(
 CLAMP_MAX = elementwise(
     "clamp_max", lambda m, x, high: m.minimum(x, high),
     lambda g, out, x, high: (
-        lambda: g.masked_fill(x > high, 0.0), lambda: g.masked_fill(x <= high, 0.0)
+        lambda: g.where(x <= high, 0.0), lambda: g.where(x > high, 0.0)
     ),
     arity=2, idempotent=True, grad_name="ClampBackward",
     doc="minimum(x, high) whose gradient at a tie goes to x alone.",

@@ -123,6 +123,13 @@ KINKS = {
     "maximum": (lambda x, y: x.maximum(y), [[1.0, 2.0], [1.0, 5.0]], [[0.5, 0], [0.5, 1]]),
     "minimum": (lambda x, y: x.minimum(y), [[1.0, 2.0], [1.0, 5.0]], [[0.5, 1], [0.5, 0]]),
     "clamp": (lambda x: x.clamp(-1, 1), [[-2.0, -1.0, 0.0, 1.0, 2.0]], [[0, 1, 1, 1, 0]]),
+    "clamp_nan": (lambda x: x.clamp(-1, 1), [[np.nan]], [[0]]),
+    "pow_literal_0": (lambda x: x**0, [[0.0, 2.0]], [[0, 0]]),
+    "logaddexp_of_equals": (
+        lambda x, y: x.logaddexp(y),
+        [[1.0, -7.0], [1.0, -7.0]],
+        [[0.5, 0.5], [0.5, 0.5]],
+    ),
     "clamp_bounds": (
         lambda x, low, high: x.clamp(low, high),
         [[-2.0, 0.0, 3.0], [-1.0] * 3, [1.0] * 3],

@@ -69,6 +69,38 @@ def test_nan_wins():
     assert math.isnan(t.maximum(0.0).tolist()[1])
 
 
+def test_median():
+    t = lg.tensor([[3.0, 1.0, 2.0, 4.0], [math.nan, 1.0, 2.0, 0.0]])
+    values, indices = t.median(1)
+    assert (values.tolist()[0], indices.tolist()) == (2, [2, 0])
+    assert math.isnan(values.tolist()[1])
+    assert math.isnan(t.median().item())
+    with pytest.raises(ShapeError, match="median: shape"):
+        lg.zeros(2, 0).median(1)
+
+
+def test_logaddexp_of_infinities():
+    inf = lg.tensor([math.inf, -math.inf])
+    assert inf.logaddexp(inf).tolist() == [math.inf, -math.inf]
+    assert inf.logaddexp(0.0).tolist() == [math.inf, 0]
+
+
+def test_truncated_division():
+    t = lg.tensor([7, -7, 6])
+    assert t.div(2, rounding_mode="trunc").tolist() == [3, -3, 3]
+    assert t.div(-2, rounding_mode="floor").tolist() == [-4, 3, -3]
+    assert t.div(2, rounding_mode="trunc").dtype is lg.int64
+    assert lg.tensor([math.inf]).div(2, rounding_mode="trunc").item() == math.inf
+
+
+def test_bools_where_only_order_counts():
+    t = lg.tensor([[False, True], [True, True]])
+    assert [p.tolist() for p in t.max(1)] == [[True, True], [1, 0]]
+    assert t.masked_fill(t, 0).tolist() == [[False, False], [False, False]]
+    assert t.allclose(t)
+    assert t.sign() is t.nan_to_num() is t
+
+
 def test_sort_is_stable():
     t = lg.tensor([1, 0, 1, 0])
     assert t.argsort().tolist() == [1, 3, 0, 2]

@@ -150,9 +150,10 @@ class ArithmeticMethods(Methods):
         if rounding_mode is None:
             return self.apply(ops.DIV, other)
         other = self._lift(other)
-        remainder = self.apply(ops.FMOD, other)
-        exact = (self - remainder).apply(ops.DIV, other)  # a multiple, so nothing to truncate
-        return exact.round().to(remainder.dtype)
+        if self.dtype.is_floating_point or other.dtype.is_floating_point:
+            return self.apply(ops.DIV, other).trunc()
+        remainder = self.apply(ops.FMOD, other)  # what is left is a multiple of other
+        return (self - remainder).apply(ops.FLOORDIV, other)
 
     def pow(self, exponent: Operand) -> Tensor:
         """`self ** exponent`; the integers 0 to 4 are multiplications."""
@@ -206,19 +207,14 @@ class ArithmeticMethods(Methods):
     def logaddexp(self, other: Operand) -> Tensor:
         """log(exp(self) + exp(other)), for any size of the operands."""
         other = self._lift(other)
-        return self.maximum(other) + (-(self - other).abs()).softplus() - 0.0
-
-    def hypot(self, other: Operand) -> Tensor:
-        """sqrt(self**2 + other**2)."""
-        other = self._lift(other)
-        return (self * self + other * other).sqrt()
+        apart = (self - other).abs().masked_fill(self == other, 0.0)  # inf - inf is no distance
+        return self.maximum(other) + (-apart).softplus()
 
     # Functions of one operand.
 
     neg = _unary(ops.NEG)
     abs = _unary(ops.ABS)
     relu = _unary(ops.RELU)
-    sign = _unary(ops.SIGN)
     exp = _unary(ops.EXP)
     exp2 = _unary(ops.EXP2)
     expm1 = _unary(ops.EXPM1)
@@ -254,6 +250,10 @@ class ArithmeticMethods(Methods):
             return self.apply(named)
         assert base is not None
         return self.apply(ops.LOG) / math.log(base)
+
+    def sign(self) -> Tensor:
+        """-1, 0 or 1 (a bool stays as it is)."""
+        return self._self if self.dtype is bool_ else self.apply(ops.SIGN)
 
     def _integral(self, op: OpDef) -> Tensor:
         """A rounding, which integers do not need."""
@@ -320,7 +320,7 @@ class ArithmeticMethods(Methods):
         """`value` where `mask` holds, else self; the dtype of self stays."""
         if not self.dtype.is_floating_point:
             kind = self._lift(value).dtype
-            if kind.category > self.dtype.category:
+            if kind.is_floating_point:
                 raise DTypeError(f"masked_fill: a {kind} value in a {self.dtype} tensor")
         return self._lift(mask).apply(ops.WHERE, self._alike(value), self)
 
@@ -340,7 +340,7 @@ class ArithmeticMethods(Methods):
     ) -> Tensor:
         """NaN and the infinities replaced (the infinities by the largest numbers)."""
         if not self.dtype.is_floating_point:
-            return self + 0
+            return self._self
         limit = finfo(self.dtype)
         high = limit.max if posinf is None else posinf
         low = limit.min if neginf is None else neginf
@@ -360,6 +360,8 @@ class ArithmeticMethods(Methods):
     ) -> Tensor:
         """|self - other| <= atol + rtol * |other|, elementwise."""
         other = self._lift(other)
+        if self.dtype is bool_ and other.dtype is bool_:
+            return self == other
         near = (self - other).abs() <= other.abs() * rtol + atol
         found = (self == other) | (near & other.isfinite())
         return found | (self.isnan() & other.isnan()) if equal_nan else found

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lazygrad.dtypes import DTypeLike, bool_, float32
+from lazygrad.dtypes import DTypeLike, bool_, float32, uint8
 from lazygrad.engine.methods.base import Methods, numpy_names
 from lazygrad.errors import ArgumentError, DTypeError, ShapeError
 from lazygrad.ops import reduce as ops
@@ -122,7 +122,8 @@ class ReduceMethods(Methods):
         dim, *rest = args if args else (kwargs["dim"],)
         if dim is None or isinstance(dim, tuple | list):
             return getattr(self, "a" + name)(dim, bool(rest[0]) if rest else keepdim)
-        indices = getattr(self, "arg" + name)(dim, True)
+        ranked = self.to(uint8) if self.dtype is bool_ else self
+        indices = getattr(ranked, "arg" + name)(dim, True)
         values = self.gather(normalize_axis(dim, self.ndim, f"{name}: axis"), indices)
         if not (rest[0] if rest else keepdim):
             values, indices = values.squeeze(dim), indices.squeeze(dim)
@@ -286,14 +287,17 @@ class ReduceMethods(Methods):
 
     @numpy_names
     def median(self, dim: int | None = None, keepdim: bool = False) -> Any:
-        """The lower median: of all elements, or (values, indices) along `dim`."""
+        """The lower median: of all elements, or (values, indices) along `dim`; NaN wins."""
         if dim is None:
             return self.reshape(-1).median(0).values
         axis = normalize_axis(dim, self.ndim, "median: axis")
-        middle = ((self.shape[axis] if self.shape else 1) - 1) // 2
-        indices = self.argsort(axis)
-        if self.ndim:
-            indices = indices.narrow(axis, middle, 1)
+        size = self.shape[axis] if self.shape else 1
+        if size == 0:
+            raise ShapeError(f"median: shape {self.shape} has no elements along {axis}")
+        order = self.argsort(axis)
+        missing = self.isnan().sum(axis, keepdim=True)  # they come last
+        place = (size - missing).where(missing > 0, (size - 1) // 2)
+        indices = order.gather(axis, place)
         values = self.gather(axis, indices)
         if not keepdim:
             values, indices = values.squeeze(axis), indices.squeeze(axis)
