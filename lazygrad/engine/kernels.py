@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from lazygrad.dtypes import DType, float32
 from lazygrad.engine.frozen import FNode
 from lazygrad.engine.fuse import CONTRACT, EXTERN, domain_of
-from lazygrad.engine.layouts import Layouts, is_virtual, spread
+from lazygrad.engine.layouts import Layouts, is_virtual, spread, swapped
 from lazygrad.engine.stages import Draft, Form
 from lazygrad.ops.opdef import Kind, Strided
 from lazygrad.ops.scalar_math import Instr, Recorder, Ref
@@ -255,7 +255,7 @@ class _Builder:
         node = self.nodes[i]
         *batch, m, n = node.shape
         left, right = node.inputs
-        k = self.nodes[left].shape[-1]
+        k = _inner(self.layouts, node)
         epilogue, values = self.body(draft.nodes, node.shape, acc=i)
         stores = tuple(
             Store(Access(self.buffer[j], contiguous_strides(node.shape)), values[j])
@@ -264,13 +264,15 @@ class _Builder:
         )
         self.stored.update(store.access.buffer for store in stores)
         return Contract(
-            tuple(batch), m, n, k, self._operand(left, (*batch, m, k)),
-            self._operand(right, (*batch, k, n)), epilogue, stores, self._accumulator(i),
+            tuple(batch), m, n, k,
+            self._operand(left, (*batch, m, k), node.attrs.get("transpose_a", False)),
+            self._operand(right, (*batch, k, n), node.attrs.get("transpose_b", False)),
+            epilogue, stores, self._accumulator(i),
         )  # fmt: skip
 
-    def _operand(self, j: int, domain: Shape) -> Body:
-        root = self.layouts.root[j]
-        access = self._flat(root, self.layouts.layout[j], domain)
+    def _operand(self, j: int, domain: Shape, transposed: bool) -> Body:
+        root, layout = self.layouts.root[j], self.layouts.layout[j]
+        access = self._flat(root, swapped(layout) if transposed else layout, domain)
         self.loaded.add(access.buffer)
         return Body((access,), (self.nodes[root].dtype,))
 
@@ -321,9 +323,14 @@ class _Builder:
 
 def _flops(layouts: Layouts, node: FNode) -> float:
     if node.op.kind is Kind.CONTRACT:
-        k = layouts.frozen.nodes[node.inputs[0]].shape[-1]
-        return node.op.flops * numel(node.shape) * k
+        return node.op.flops * numel(node.shape) * _inner(layouts, node)
     return node.op.flops * numel(domain_of(layouts, node))
+
+
+def _inner(layouts: Layouts, product: FNode) -> int:
+    """The extent that a product sums over."""
+    axis = -2 if product.attrs.get("transpose_a", False) else -1
+    return layouts.frozen.nodes[product.inputs[0]].shape[axis]
 
 
 def build_kernel(

@@ -120,6 +120,12 @@ def spread(layout: Strided, domain: Shape) -> tuple[int, ...]:
     return (*(0,) * lead, *inner)
 
 
+def swapped(layout: Strided) -> Strided:
+    """The transpose of the last two axes."""
+    (*batch, m, n), (*steps, row, column) = layout.shape, layout.strides
+    return Strided((*batch, n, m), (*steps, column, row), layout.offset)
+
+
 def _readable_by_blas(layout: Strided) -> bool:
     (m, k), (row, column) = layout.shape[-2:], layout.strides[-2:]
     return (column == 1 and row >= k) or (row == 1 and column >= m)
