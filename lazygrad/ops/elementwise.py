@@ -42,21 +42,39 @@ def broadcast_of(name: str, *inputs: Spec) -> Shape:
         raise ShapeError(f"{name}: {error}") from None
 
 
-def _infer(name: str, takes: frozenset[int], result: DType | None, same: slice) -> Scalar:
-    """The shape and dtype rule of an elementwise op; operands in `same` agree in dtype."""
+def _infer(name: str, takes: frozenset[int], result: DType | None, arity: int) -> Scalar:
+    """The shape and dtype rule of an elementwise op: operands (the last two of three) agree.
 
-    def infer(*inputs: Spec, **attrs: Any) -> tuple[Shape, DType]:
-        dtype: DType = inputs[same][0].dtype
-        for x in inputs[same]:
-            if x.dtype.category not in takes:
+    This runs for every node that is appended, so the common shapes come first.
+    """
+
+    def refuse(*dtypes: DType) -> None:
+        for dtype in dtypes:
+            if dtype.category not in takes:
                 known = " or ".join(_CATEGORY[c] for c in sorted(takes))
-                raise DTypeError(f"{name} takes {known} tensors, got {x.dtype}")
-            if x.dtype is not dtype:
-                raise DTypeError(f"{name}: dtypes {dtype} and {x.dtype} differ")
-        shape = inputs[0].shape if len(inputs) == 1 else broadcast_of(name, *inputs)
-        return shape, dtype if result is None else result
+                raise DTypeError(f"{name} takes {known} tensors, got {dtype}")
+        raise DTypeError(f"{name}: dtypes {' and '.join(map(str, dtypes))} differ")
 
-    return infer
+    def one(x: Spec, **attrs: Any) -> tuple[Shape, DType]:
+        dtype: DType = x.dtype
+        if dtype.category not in takes:
+            refuse(dtype)
+        return x.shape, result or dtype
+
+    def two(x: Spec, y: Spec, **attrs: Any) -> tuple[Shape, DType]:
+        dtype: DType = x.dtype
+        if dtype is not y.dtype or dtype.category not in takes:
+            refuse(dtype, y.dtype)
+        shape: Shape = x.shape
+        return shape if shape == y.shape else broadcast_of(name, x, y), result or dtype
+
+    def three(c: Spec, x: Spec, y: Spec, **attrs: Any) -> tuple[Shape, DType]:
+        if c.dtype is not bool_:
+            raise DTypeError(f"{name}: the condition must be bool, got {c.dtype}")
+        dtype: DType = two(x, y)[1]
+        return broadcast_of(name, c, x, y), dtype
+
+    return (one, two, three)[arity - 1]
 
 
 class _ArraySpec:
@@ -101,7 +119,7 @@ def elementwise(
     **facts: Any,
 ) -> OpDef:
     """Register an elementwise op; `takes` are the categories of dtypes that it accepts."""
-    infer = _infer(name, takes, result, slice(arity == 3, None))
+    infer = _infer(name, takes, result, arity)
     ranges: Any = domain if isinstance(domain[0], tuple) else (domain,) * arity
     if "samples" not in facts:
         facts["samples"] = _samples(
