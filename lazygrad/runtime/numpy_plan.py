@@ -58,6 +58,13 @@ class View:
         return all((n <= 1 and i != cut) or s == d for i, (n, s, d) in axes)
 
     @property
+    def ascending(self) -> bool:
+        """Whether no axis runs backwards (that of the rows counts even in a chunk of one)."""
+        cut = self.row_axis if self.rows else -1
+        axes = enumerate(zip(self.shape, self.strides, strict=True))
+        return all((n <= 1 and i != cut) or s >= 0 for i, (n, s) in axes)
+
+    @property
     def injective(self) -> bool:
         """Whether no element is there twice by a stride of 0."""
         return all(n <= 1 or s != 0 for n, s in zip(self.shape, self.strides, strict=True))

@@ -20,7 +20,7 @@ from lazygrad.runtime.kernel import Access, Body, Contract, Extern, Map, Reduce,
 from lazygrad.runtime.numpy_body import BodyWriter
 from lazygrad.runtime.numpy_frame import Frame, make_frame
 from lazygrad.runtime.numpy_gemm import emit_gemm
-from lazygrad.runtime.numpy_plan import Const, NumpyDType, Plan, View
+from lazygrad.runtime.numpy_plan import Const, NumpyDType, Plan, View, constant
 from lazygrad.runtime.numpy_words import emit_copy
 from lazygrad.shapes import Shape, numel
 
@@ -158,6 +158,9 @@ def _emit_combine(plan: Plan, combine: str, operand: View, axes: list[int], out:
         ufunc: Any = WORDS[combine].function
         reduce = Const(ufunc.reduce, f"{ufunc.__name__}_reduce", ("reduce", combine))
         plan.add(f"{{0}}({{1}}, {axis}, None, {{2}})", reduce, operand, out)
+    elif combine == "add" and operand.dtype.kind not in "biu":  # NumPy adds to 0: -0.0 becomes 0.0
+        add, zero = Const(np.add, "add"), constant(0, operand.dtype)
+        plan.add("{0}({1}, {2}, {3})", add, operand, zero, out)
     else:
         emit_copy(plan, operand, out)
 

@@ -6,8 +6,8 @@ bit operations; casts are cheapest as `out[...] = x`; arithmetic on 0-d arrays c
 operators on their scalars; `maximum` and `minimum` take `out` by keyword only, and a third of
 the time if both operands move; the functions of the mathematical library round differently when
 they walk backwards, float16 ones when they walk in steps; `power` takes short cuts (squares,
-roots) if its exponent does not move; `isnan` and its kind write wrong answers into an `out` with
-gaps.
+roots) if its exponent does not move; `isnan` and its kind, and `negative` for some strides, write
+wrong answers into an `out` with gaps (NumPy 2.4 with AVX-512).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lazygrad.runtime.numpy_plan import Const, NumpyDType, Plan, View, constant,
 
 LIBRARY_FLOPS = 10  # words that cost as much are functions of the mathematical library
 _KEYWORD_OUT = frozenset({"maximum", "minimum"})
-_NEEDS_DENSE_OUT = frozenset({"isnan", "isinf", "isfinite"})
+_NEEDS_DENSE_OUT = frozenset({"isnan", "isinf", "isfinite", "neg"})
 _OPERATORS = {
     "add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
     "eq": "==", "ne": "!=",
@@ -46,9 +46,7 @@ def wants_dense(word: str, view: View) -> bool:
     """Whether the word must read a dense copy of this view to round as it always does."""
     if not is_library(word):
         return False
-    if view.dtype.itemsize < 4:
-        return not view.contiguous
-    return any(s < 0 for s, n in zip(view.strides, view.shape, strict=True) if n > 1)
+    return not _ascending(view)
 
 
 def wants_moving(word: str, size: int) -> bool:
@@ -58,9 +56,14 @@ def wants_moving(word: str, size: int) -> bool:
 
 def may_write(word: str, view: View) -> bool:
     """Whether the word can write its result into this view."""
-    if word in _NEEDS_DENSE_OUT or (is_library(word) and view.dtype.itemsize < 4):
+    if word in _NEEDS_DENSE_OUT:
         return view.contiguous
-    return True
+    return not is_library(word) or _ascending(view)
+
+
+def _ascending(view: View) -> bool:
+    """Whether a library function rounds on this view as on a dense one."""
+    return view.contiguous if view.dtype.itemsize < 4 else view.ascending
 
 
 def emit_word(plan: Plan, word: str, args: list[Value], out: View) -> None:

@@ -50,15 +50,8 @@ def product(m: int, n: int, k: int, a: str, b: str, dtype: Any = float32) -> np.
 )  # fmt: skip
 def test_layouts_do_not_change_a_bit(m: int, n: int, k: int, dtype: Any) -> None:
     expected = product(m, n, k, "C", "C", dtype)
-    for a, b in (
-        ("C", "T"),
-        ("T", "C"),
-        ("T", "T"),
-        ("gaps", "gaps"),
-        ("back", "C"),
-        ("C", "steps"),
-    ):
-        same([product(m, n, k, a, b, dtype)], [expected])
+    for layouts in ("C T", "T C", "T T", "gaps gaps", "back C", "C steps"):
+        same([product(m, n, k, *layouts.split(), dtype)], [expected])
 
 
 def test_small_products_agree_with_numpy_in_c_order() -> None:
@@ -90,12 +83,10 @@ def test_halves_are_accumulated_in_float32() -> None:
     rng = np.random.default_rng(0)
     x, y = (rng.standard_normal(s).astype(np.float16) for s in ((5, 400), (400, 6)))
     k = Build(1)
-    a, b, out = k.param((5, 400), dtype=float16), k.param((400, 6), dtype=float16), k.param(
-        (5, 6), "out", float16
-    )  # fmt: skip
-    k.contract(
-        (), (5, 6, 400), a.at(), b.at(), [out.at()], epilogue=lambda m, acc: m.cast(acc, float16)
-    )
+    a, b = k.param((5, 400), dtype=float16), k.param((400, 6), dtype=float16)
+    out = k.param((5, 6), "out", float16)
+    narrow = lambda m, acc: m.cast(acc, float16)  # noqa: E731
+    k.contract((), (5, 6, 400), a.at(), b.at(), [out.at()], epilogue=narrow)
     found = run_all(k.kernel(), [x, y, np.zeros((5, 6), np.float16)])[2]
     np.testing.assert_array_equal(found, (x.astype("f4") @ y.astype("f4")).astype("f2"))
 

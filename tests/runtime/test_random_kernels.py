@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lazygrad.dtypes import (
@@ -199,7 +199,6 @@ def map_kernels(draw: st.DrawFn) -> Case:
     return k.kernel(), k.arrays
 
 
-@settings(max_examples=200)
 @given(map_kernels())
 def test_maps(case: Case) -> None:
     run_all(*case)
@@ -245,7 +244,6 @@ def wide(dtype: DType) -> DType:
     return float32 if dtype.itemsize == 2 else dtype
 
 
-@settings(max_examples=200)
 @given(reduce_kernels())
 def test_reductions(case: Case) -> None:
     run_all(*case)
@@ -297,7 +295,6 @@ def prologue(draw: st.DrawFn, access: Access, dtype: DType, rank: int) -> Body:
     return Body((access,), (dtype,), tuple(m.instrs))
 
 
-@settings(max_examples=150)
 @given(contract_kernels())
 def test_contractions(case: Case) -> None:
     run_all(*case, exact=False)
@@ -324,7 +321,39 @@ def gather_kernels(draw: st.DrawFn) -> Case:
     return k.kernel(), k.arrays
 
 
-@settings(max_examples=100)
 @given(gather_kernels())
 def test_gathers(case: Case) -> None:
+    run_all(*case)
+
+
+@st.composite
+def chains(draw: st.DrawFn) -> Case:
+    """Stages over rows that hand values on through scratch, some of them reductions."""
+    rows, columns = draw(st.sampled_from([1, 2, 5, 9])), draw(st.sampled_from([1, 3, 8, 40]))
+    k = Drawn(draw, rows)
+    whole = (rows, columns)
+    x = k.laid_out(draw(layouts(whole)), "in", float32)
+    out = k.laid_out(draw(layouts(whole, True)), "out", float32)
+    values = [x]
+    steps = draw(st.lists(st.sampled_from(["map", "add", "maximum"]), min_size=1, max_size=6))
+    for step in (*steps, "last"):
+        loads = draw(st.lists(st.sampled_from(values), min_size=1, max_size=3))
+        body = Expression(draw, [float32] * len(loads), 2)
+        value = body.m.cast(body.pick(), float32)
+        words = Body(tuple(loads), (float32,) * len(loads), tuple(body.m.instrs))
+        if step == "last":
+            k.stages.append(Map(whole, words, (Store(out, value.index),)))
+        elif step == "map":
+            made = k.scratch((columns,)).at()[0]
+            k.stages.append(Map(whole, words, (Store(made, value.index),)))
+            values.append(made)
+        else:
+            made = k.scratch(()).over(0, None)[0]
+            k.stages.append(Reduce(whole, (1,), step, words, value.index, float32, made))
+            values.append(made)
+    return k.kernel(), k.arrays
+
+
+@given(chains())
+def test_chains(case: Case) -> None:
     run_all(*case)

@@ -78,14 +78,14 @@ def test_every_word_on_every_layout(word: str, dtype: Any) -> None:
     if word.startswith(("bit_", "sh")) or (word == "fma" and dtype is bfloat16):
         return
     rng = np.random.default_rng(0)
-    for step in (1, -1, 2):
+    for step in (1, -1, 2, 4):
         k = Build(5, 2)
         loads, arrays = [], []
         for i in range(WORDS[word].arity):
             kind = bool_ if word == "where" and i == 0 else dtype
-            x = k.param((120,), dtype=kind)
+            x = k.param((240,), dtype=kind)
             loads.append(x.at((12 * step, step), 59 if step < 0 else 0))
-            values = rng.standard_normal(120) * 3
+            values = rng.standard_normal(240) * 3
             arrays.append((values > 0) if kind is bool_ else values.astype(dtype.dtype))
         first = WORDS[word].result.value == "bool"
         out = k.param((120,), "out", bool_ if first else dtype)
