@@ -21,7 +21,7 @@ from lazygrad.runtime.validate import Validated
 from lazygrad.runtime.vectorized import Vectorized
 from lazygrad.runtime.workers import cores
 
-CHUNK_BYTES = 1 << 18  # of all that one chunk touches: half of a small L2, beside the scratch
+CHUNK_BYTES = 1 << 19  # of all that one chunk touches: half of a second-level cache
 POOL_SECONDS = 200e-6  # a kernel below it does not pay for waking threads
 _BYTES_PER_SECOND = 2e10
 _FLOPS_PER_SECOND = 4e9  # of elementwise work in NumPy on one core
@@ -32,7 +32,7 @@ def chunk_rows(rows: int, row_bytes: int) -> int:
     """How many rows of a streamed kernel make a chunk that stays in the cache.
 
     >>> chunk_rows(100_000, 4096), chunk_rows(10, 4096), chunk_rows(10, 10**9)
-    (64, 10, 1)
+    (128, 10, 1)
     """
     return max(1, min(rows, CHUNK_BYTES // max(row_bytes, 1)))
 
