@@ -92,7 +92,7 @@ def test_what_cannot_be_saved_is_named_and_the_old_file_stays(tmp_path: Path) ->
     lg.save({"w": lg.ones(1)}, path)
     with pytest.raises(ArgumentTypeError, match="save: a/1 is a function, which is neither"):
         lg.save({"a": [1, lambda: 0]}, path)
-    with pytest.raises(ArgumentTypeError, match="is a Linear.*pass its state_dict"):
+    with pytest.raises(ArgumentTypeError, match=r"is a Linear.*pass its state_dict"):
         lg.save(nn.Linear(1, 1), path)
     with pytest.raises(ArgumentTypeError, match="save: w has dtype object"):
         lg.save({"w": np.array([None])}, path)

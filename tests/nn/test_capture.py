@@ -1,4 +1,4 @@
-"""Modules inside captured functions: every switch is noticed, nothing is traced twice for nothing."""
+"""Modules inside captured functions: every switch is noticed, nothing is traced in vain."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_running_statistics_advance_on_every_replay_and_not_in_evaluation() -> N
     forward = lg.compute_graph(lambda x: captured(x))
     rng = np.random.default_rng(0)
     mean, var = np.zeros(3), np.ones(3)
-    for k in range(5):
+    for _ in range(5):
         x = rng.normal(size=(6, 3)) * 2 + 1
         plain(lg.tensor(x))
         forward(lg.tensor(x))
@@ -56,7 +56,7 @@ def test_running_statistics_advance_on_every_replay_and_not_in_evaluation() -> N
     for module in (plain, captured):
         np.testing.assert_allclose(module.running_mean.numpy(), mean, rtol=1e-12)
         np.testing.assert_allclose(module.running_var.numpy(), var, rtol=1e-12)
-        assert module.num_batches_tracked.item() == k + 1
+        assert module.num_batches_tracked.item() == 5
         module.eval()
     forward(lg.tensor(x)).numpy()
     plain(lg.tensor(x)).numpy()

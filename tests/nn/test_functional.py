@@ -166,7 +166,7 @@ def test_embedding_checks_indices_and_skips_padding() -> None:
     np.testing.assert_array_equal(table.weight.grad.numpy(), [[0, 0], [2, 2], [0, 0], [0, 0]])
     with pytest.raises(IndexOutOfRangeError, match="4"):
         table(lg.tensor([4])).numpy()
-    with pytest.raises(DTypeError, match="embedding: indices must be integers, got lazygrad.float"):
+    with pytest.raises(DTypeError, match="embedding: indices must be integers, got lazygrad"):
         table(lg.ones(1))
     with pytest.raises(ArgumentError, match="padding_idx 9 is outside of 4 embeddings"):
         nn.Embedding(4, 2, padding_idx=9)

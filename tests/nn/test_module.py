@@ -333,7 +333,7 @@ def test_sequential_indexes_slices_and_grows() -> None:
     assert net(lg.ones(4, 2)).shape == (4, 1)
     with pytest.raises(IndexOutOfRangeError, match="index 5 is out of range for a Sequential of 3"):
         net[5]
-    assert len(net + [nn.ReLU()]) == 4
+    assert len(net + nn.ModuleList([nn.ReLU()])) == 4
     assert net[3:](lg.ones(1)).tolist() == [1.0]
 
 

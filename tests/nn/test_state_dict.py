@@ -21,7 +21,7 @@ NAMES = [
 def test_names_are_those_of_pytorch_captured_or_not() -> None:
     net = network()
     assert list(net.state_dict()) == NAMES
-    assert list(net.state_dict(prefix="net."))[0] == "net.0.weight"
+    assert next(iter(net.state_dict(prefix="net."))) == "net.0.weight"
     captured = lg.compute_graph(lambda x: net(x))
     captured(lg.ones(4, 3))
     assert list(net.state_dict()) == NAMES
