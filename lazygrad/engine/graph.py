@@ -8,13 +8,14 @@ tensors (and captured programs) keep nodes alive, and a node keeps its inputs al
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import weakref
 from collections.abc import Callable, Mapping
 from math import copysign
-from pathlib import Path
+from importlib import import_module
 from types import CodeType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from lazygrad.config import config
 from lazygrad.dtypes import DType
@@ -26,7 +27,7 @@ from lazygrad.ops.opdef import Array, Kind, OpDef
 from lazygrad.ops.source import CONST, LITERAL, LITERAL_VALUES, PARAM
 from lazygrad.shapes import Shape
 
-PACKAGE = str(Path(__file__).parent.parent)  # as code objects name their files
+PACKAGE = os.path.dirname(os.path.dirname(__file__))  # as code objects name their files
 _ids = itertools.count(1)
 NO_ATTRS: Mapping[str, Any] = {}
 
@@ -39,11 +40,21 @@ class Hooks:
     generator: Callable[[], Any]  # the default random stream
     call_vjp: Callable[[Node, dict[int, Any], set[int]], dict[int, Any]]
     realize_graph: Callable[[Graph], None]
-    visualize: Callable[..., Any]
-    mimebundle: Callable[..., dict[str, Any]]
-    to_mermaid: Callable[..., str]
-    listing: Callable[..., str]
-    branch: Callable[..., str]
+
+    if TYPE_CHECKING:
+        visualize: Callable[..., Any]
+        visualize_program: Callable[..., Any]
+        mimebundle: Callable[..., dict[str, Any]]
+        to_mermaid: Callable[..., str]
+        listing: Callable[..., str]
+        branch: Callable[..., str]
+
+    else:
+
+        def __getattr__(self, name: str) -> Any:
+            """Drawing is imported when something is first drawn."""
+            drawing = import_module("lazygrad.engine.visualize")
+            return getattr(drawing, {"branch": "tree"}.get(name, name))
 
 
 HOOKS = Hooks()

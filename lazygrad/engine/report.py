@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lazygrad.engine.freeze import freeze
 from lazygrad.engine.program import Program, program_for
-from lazygrad.engine.visualize import visualize_program
+from lazygrad.engine.graph import HOOKS
 from lazygrad.ops.opdef import Kind
 from lazygrad.ops.source import LITERAL
 
@@ -61,7 +61,7 @@ class Reports:
         """A picture of the frozen graph (`traced`), or of the program that ran last with it."""
         if stage not in ("fused", "planned"):
             return self.graph.visualize(filename, view, format, stage)
-        return visualize_program(self.program, self.__name__, filename, view, format, stage)
+        return HOOKS.visualize_program(self.program, self.__name__, filename, view, format, stage)
 
 
 def table(rows: list[dict[str, Any]]) -> str:

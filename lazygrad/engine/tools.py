@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -73,7 +72,7 @@ def benchmark(
     times = [once()]
     while len(times) < repeats and sum(times) < seconds:
         times.append(once())
-    return Timing(first, statistics.median(times), min(times), len(times))
+    return Timing(first, sorted(times)[len(times) // 2], min(times), len(times))
 
 
 def memory_stats() -> dict[str, int]:

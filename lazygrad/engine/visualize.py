@@ -17,7 +17,7 @@ from typing import Any
 import graphviz
 
 from lazygrad.engine.freeze import freeze
-from lazygrad.engine.graph import HANDLES, HOOKS, Graph, Node
+from lazygrad.engine.graph import HANDLES, Graph, Node
 from lazygrad.engine.listing import listing, to_mermaid, tree
 from lazygrad.engine.picture import COLOURS, Item, collapse, items_of, items_of_frozen
 from lazygrad.engine.program import Program, program_for
@@ -218,10 +218,3 @@ def mimebundle(graph: Graph, **kwargs: Any) -> dict[str, Any]:
     except graphviz.ExecutableNotFound:
         bundle["text/vnd.mermaid"] = graph.to_mermaid()
     return bundle
-
-
-HOOKS.visualize = visualize
-HOOKS.mimebundle = mimebundle
-HOOKS.listing = listing
-HOOKS.to_mermaid = to_mermaid
-HOOKS.branch = tree
