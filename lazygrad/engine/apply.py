@@ -164,7 +164,7 @@ def append(tensor_type: Any, op: OpDef, operands: Sequence[Any], attrs: dict[str
     if STATE.capture is not None:
         STATE.capture.born(tensor)
     elif not STATE.trace:
-        if config.eager:
+        if config.eager and not STATE.busy:
             tensor.realize()
         elif len(graph._refs) > graph.flush_at and not STATE.busy:
             flush_old(graph)
