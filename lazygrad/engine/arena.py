@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ALIGNMENT = 64
+SMALL = 1 << 16  # bytes that nobody misses
 
 
 def aligned(nbytes: int) -> int:
@@ -59,14 +60,20 @@ class ArenaPool:
         # at any moment, also while this thread is inside `take`.
         self._returned: deque[Arena] = deque()
 
-    def take(self, nbytes: int) -> Arena:
-        """The smallest free arena that holds `nbytes`, or a new one."""
+    def take(self, nbytes: int, *, lasting: bool = False) -> Arena:
+        """The smallest free arena that holds `nbytes`, or a new one.
+
+        A `lasting` lease does not take an arena that is much larger than it needs.
+        """
+        most = 2 * aligned(nbytes) + SMALL if lasting else None
         with self._lock:
             self._collect()
             for i, arena in enumerate(self._free):
                 if arena.nbytes >= nbytes:
+                    if most is not None and arena.nbytes > most:
+                        break
                     return self._free.pop(i)
-            self._free.clear()  # all of them are smaller than what is needed now
+            self._free = [a for a in self._free if a.nbytes >= nbytes]
         return Arena(aligned(nbytes))
 
     def give(self, arena: Arena) -> None:

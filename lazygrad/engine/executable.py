@@ -136,6 +136,7 @@ class CompiledProgram(Program):
         self._codes = tuple(code for _, code in segments)
         self._binding = Binding(self.frozen, self._codes)
         self._kept = _kept_specs(layouts, memory)
+        self._lasting = bool(self._kept)
         # Writes whose kernel reads the old value in the array that it writes.
         self._in_place = tuple(
             (k, at) for k, (at, i) in enumerate(self.frozen.writes) if i in overwrites
@@ -149,7 +150,7 @@ class CompiledProgram(Program):
 
     def run(self, sources: Arrays, outputs: Arrays = (), writes: Arrays = ()) -> Lease | None:
         """Compute on these arrays; see `Program.run`."""
-        arena = POOL.take(self.memory.arena_bytes)
+        arena = POOL.take(self.memory.arena_bytes, lasting=self._lasting)
         frame = arena.frames.get(self)
         if frame is None:
             frame = arena.frames[self] = Frame(self._binding, arena.memory)

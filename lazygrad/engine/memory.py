@@ -2,13 +2,14 @@
 
 A buffer lives from the kernel that makes it to its last reader; views own none; kept values live
 to the end; outputs and writes are arrays of the caller. A value may take the buffer of an operand
-that it is the last to read (in place). Workspaces live for one kernel. Offsets are found largest
-first, best fit: each buffer goes into the tightest gap between those that live at the same time.
+that it is the last to read (in place). Workspaces live for one kernel. Offsets are found best fit:
+each buffer goes into the tightest gap between those that live at the same time, largest first, or
+in other orders where that wastes memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -139,7 +140,30 @@ def give_offsets(buffers: Sequence[Buffer], reuse: bool = True, zone: int = 0) -
         return total
     if len(buffers) > SORTED_LIMIT:
         return _in_time(buffers, zone)
-    ordered = sorted(buffers, key=lambda b: (-b.nbytes, b.birth))
+    bound = live_bytes(buffers, max((b.death for b in buffers), default=0), zone)
+    best, offsets = -1, [0] * len(buffers)
+    for key in PRIORITIES:
+        total = _by_priority(sorted(buffers, key=key), zone)
+        if best < 0 or total < best:
+            best, offsets = total, [b.offset for b in buffers]
+        if best == bound:
+            break
+    for b, offset in zip(buffers, offsets, strict=True):
+        b.offset = offset
+    return best
+
+
+# Which buffers are placed first; the first of these that meets the bound is taken, else the best.
+PRIORITIES: tuple[Callable[[Buffer], tuple[int, int]], ...] = (
+    lambda b: (-b.nbytes, b.birth),
+    lambda b: (-b.nbytes * (b.death - b.birth + 1), b.birth),
+    lambda b: (b.birth - b.death, -b.nbytes),
+    lambda b: (b.birth, -b.nbytes),
+)
+
+
+def _by_priority(ordered: Sequence[Buffer], zone: int) -> int:
+    """Place each buffer into the tightest gap among those that are placed already."""
     spans = np.zeros((4, len(ordered)), np.int64)  # birth, death, lo, hi
     total = 0
     for k, b in enumerate(ordered):
@@ -203,12 +227,12 @@ def _coalesce(free: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
-def live_bytes(buffers: Sequence[Buffer], kernels: int) -> int:
+def live_bytes(buffers: Sequence[Buffer], kernels: int, zone: int = 0) -> int:
     """The most bytes that are live at once."""
     change = [0] * (kernels + 2)
     for b in buffers:
-        change[b.birth] += b.nbytes
-        change[min(b.death, kernels) + 1] -= b.nbytes
+        change[b.birth] += b.nbytes + zone
+        change[min(b.death, kernels) + 1] -= b.nbytes + zone
     peak = live = 0
     for delta in change:
         live += delta

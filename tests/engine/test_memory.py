@@ -137,6 +137,15 @@ def test_the_pool_gives_the_smallest_fit_and_drops_what_is_too_small() -> None:
     assert huge.memory.ctypes.data % 64 == 0
 
 
+def test_a_lasting_lease_leaves_the_large_arena_to_others() -> None:
+    pool = ArenaPool()
+    large = pool.take(10_000_000)
+    pool.give(large)
+    small = pool.take(1000, lasting=True)
+    assert small.nbytes < 100_000
+    assert pool.take(1000) is large
+
+
 def test_programs_share_one_arena() -> None:
     POOL.clear()
     for n in (10, 1000, 100):
