@@ -184,7 +184,8 @@ def import_ratio(repeats: int = 9) -> float:
     """Median time of `import lazygrad` over that of `import numpy`, in fresh processes."""
 
     def seconds(module: str) -> float:
-        code = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter()-t)"
+        clock = "time.perf_counter()"
+        code = f"import time; t = {clock}; import {module}; print({clock} - t)"
         return float(subprocess.check_output([sys.executable, "-c", code]))
 
     pairs = [(seconds("lazygrad"), seconds("numpy")) for _ in range(repeats)]
@@ -214,7 +215,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--markdown", type=Path)
     args = parser.parse_args(argv)
     lines = [
-        "| workload | NumPy by hand | captured step | captured forward | undecorated | arena / naive |",
+        "| workload | NumPy by hand | captured step | captured forward | undecorated"
+        " | arena / naive |",
         "|---|---|---|---|---|---|",
     ]
     results: dict[str, Any] = {"machine": machine()}

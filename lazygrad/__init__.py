@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lazygrad import dtypes, errors
 from lazygrad.config import config
+from lazygrad.dtypes import DType as dtype
 from lazygrad.dtypes import (
     bfloat16,
     finfo,
@@ -33,15 +34,14 @@ from lazygrad.dtypes import (
     uint32,
     uint64,
 )
-from lazygrad.dtypes import DType as dtype  # noqa: N813  PyTorch's name
 from lazygrad.dtypes import bool_ as bool
 from lazygrad.engine import creation, forms, functions
 from lazygrad.engine.anomaly import detect_anomaly
 from lazygrad.engine.backward import grad
 from lazygrad.engine.compute_graph import compute_graph
-from lazygrad.engine.creation import *
-from lazygrad.engine.forms import *
-from lazygrad.engine.functions import *
+from lazygrad.engine.creation import *  # noqa: F403  its __all__ is part of ours
+from lazygrad.engine.forms import *  # noqa: F403
+from lazygrad.engine.functions import *  # noqa: F403
 from lazygrad.engine.graph import Graph, get_default_graph, set_default_graph
 from lazygrad.engine.modes import (
     enable_grad,
@@ -78,9 +78,9 @@ short = int16
 set_num_threads = set_num_workers
 
 __all__ = [
-    "DType", "Generator", "Graph", "LazygradWarning", "Tensor", "bfloat16", "benchmark", "bool",
-    "compute_graph", "config", "cuda", "data", "detect_anomaly", "device", "double", "dtype", "dtypes",
-    "enable_grad", "errors", "finfo", "float", "float16", "float32", "float64",
+    "Generator", "Graph", "LazygradWarning", "Tensor", "bfloat16", "benchmark", "bool",
+    "compute_graph", "config", "cuda", "data", "detect_anomaly", "device", "double", "dtype",
+    "dtypes", "enable_grad", "errors", "finfo", "float", "float16", "float32", "float64",
     "get_default_dtype", "get_default_graph", "get_rng_state", "grad", "half", "iinfo",
     "inference_mode", "initial_seed", "int", "int16", "int32", "int64", "int8",
     "is_grad_enabled", "load", "long", "manual_seed", "memory_stats", "nn", "no_grad",

@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lazygrad.errors import ConfigError, UnknownSettingError, nearest
 
@@ -64,7 +64,7 @@ class Config:
     """The settings of the process, with attribute access and checks."""
 
     __slots__ = (*_FIELDS, "epoch")
-    _kinds = {name: type(f.default) for name, f in _FIELDS.items()}
+    _kinds: ClassVar[dict[str, type]] = {name: type(f.default) for name, f in _FIELDS.items()}
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         object.__setattr__(self, "epoch", 0)
@@ -94,7 +94,7 @@ class Config:
             raise ConfigError(f"{name} takes {kind.__name__}, got {value!r}")
         if name in _CHOICES and value not in _CHOICES[name]:
             raise ConfigError(f"{name} takes one of {', '.join(_CHOICES[name])}, got {value!r}")
-        if name == "num_workers" and value < 0:
+        if name == "num_workers" and isinstance(value, int) and value < 0:
             raise ConfigError(f"num_workers must be at least 1 (or 0 = automatic), got {value}")
         object.__setattr__(self, name, value)
         self.bump()

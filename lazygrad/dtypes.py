@@ -207,7 +207,7 @@ def finfo(dtype: DTypeLike = None) -> FInfo:
     found = _default if dtype is None else as_dtype(dtype)
     if not found.is_floating_point:
         raise DTypeError(f"finfo takes a floating dtype, got {found}")
-    info = ml_dtypes.finfo(found.dtype)
+    info: Any = ml_dtypes.finfo(found.dtype)  # type: ignore[no-untyped-call]
     tiny = float(info.smallest_normal)
     return FInfo(
         found, info.bits, float(info.eps), float(info.max), float(info.min), tiny, tiny,

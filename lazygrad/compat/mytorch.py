@@ -10,8 +10,6 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
 import lazygrad as lg
 from lazygrad import data, no_grad, optim
 from lazygrad.dtypes import DTypeLike, float32
@@ -23,13 +21,9 @@ utils = SimpleNamespace(data=data)
 
 
 class Tensor(lg.Tensor):
-    """A tensor; integers become float32 where a gradient is asked for."""
+    """A tensor, of float32 unless `dtype` says otherwise."""
 
-    def __init__(
-        self, data: Any, requires_grad: bool = False, dtype: DTypeLike | None = None
-    ) -> None:
-        if requires_grad and dtype is None and np.asarray(data).dtype.kind in "iub":
-            dtype = float32
+    def __init__(self, data: Any, requires_grad: bool = False, dtype: DTypeLike = float32) -> None:
         super().__init__(data, requires_grad=requires_grad, dtype=dtype)
 
 

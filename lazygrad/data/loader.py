@@ -1,7 +1,8 @@
 """`DataLoader`: batches of tensors from a dataset, read ahead by threads where wished.
 
 Reading a batch (the items, stacking, a user's `collate_fn`) may run on a worker; wrapping the
-arrays as tensors always happens on the thread that iterates, so no graph is shared. Threads
+arrays as tensors always happens on the thread that iterates, and tensors that a `collate_fn` makes
+are computed before they leave its thread, so no graph is shared. Threads
 suffice because reading waits for files or runs in NumPy, and they see the dataset without copies.
 """
 
@@ -27,6 +28,8 @@ from lazygrad.data.sampler import (
     chunks,
 )
 from lazygrad.data.seeding import SeedSource
+from lazygrad.engine.pytree import flatten
+from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ConfigError, DataError
 
 T = TypeVar("T")
@@ -116,7 +119,7 @@ class DataLoader:
         workers = min(self.num_workers, reader.most_workers)
         tasks = reader.tasks()
         results = (
-            _read_ahead(reader.read, tasks, workers, workers * self.prefetch_factor)
+            _read_ahead(_settled(reader.read), tasks, workers, workers * self.prefetch_factor)
             if workers
             else map(reader.read, tasks)
         )
@@ -221,6 +224,19 @@ def _check_order(
         raise ConfigError("batch_sampler excludes batch_size, shuffle, sampler and drop_last")
     if shuffle and sampler is not None:
         raise ConfigError("give either sampler= or shuffle=True, not both")
+
+
+def _settled(read: Callable[[Any], T]) -> Callable[[Any], T]:
+    """`read`, whose tensors are computed where they were made: each thread has its own graph."""
+
+    def read_and_compute(task: Any) -> T:
+        found = read(task)
+        for leaf in flatten(found)[0]:
+            if isinstance(leaf, Tensor):
+                leaf.realize()
+        return found
+
+    return read_and_compute
 
 
 def _read_ahead(

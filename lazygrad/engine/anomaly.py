@@ -62,10 +62,13 @@ def inspect(graph: FrozenGraph, sources: Sequence[Array]) -> None:
                 else node.attrs["value"]
             )
         values[i] = out
-        if out.dtype.kind == "f" and np.isnan(out).any():
-            if not any(a.dtype.kind == "f" and np.isnan(a).any() for a in inputs):
-                where = f" at {node.site}" if node.site else ""
-                spans = ", ".join(_range(a) for a in inputs)
-                raise AnomalyError(
-                    f"{node.op.name} of shape {node.shape} made a NaN{where}; inputs {spans}"
-                )
+        if _has_nan(out) and not any(_has_nan(a) for a in inputs):
+            where = f" at {node.site}" if node.site else ""
+            spans = ", ".join(_range(a) for a in inputs)
+            raise AnomalyError(
+                f"{node.op.name} of shape {node.shape} made a NaN{where}; inputs {spans}"
+            )
+
+
+def _has_nan(array: Array) -> bool:
+    return array.dtype.kind == "f" and bool(np.isnan(array).any())

@@ -130,19 +130,20 @@ _NUMBERS = frozenset({bool, int, float, np.float32, np.float64, np.bool_})
 
 
 def _as_operand(x: Any, tensor_type: type, op: OpDef) -> Any:
-    if isinstance(x, tensor_type) or isinstance(x, SCALARS):
+    if isinstance(x, (tensor_type, *SCALARS)):
         return x
     if isinstance(x, np.ndarray) or hasattr(x, "__array__"):
         return tensor_type(x)
-    raise DTypeError(f"{op.name}: operands must be tensors, arrays or numbers, got {type(x).__name__}")
+    raise DTypeError(
+        f"{op.name}: operands must be tensors, arrays or numbers, got {type(x).__name__}"
+    )
 
 
 def append(tensor_type: Any, op: OpDef, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
     """Append a node of `op`; the heart of every operation."""
     tensors = [x for x in operands if isinstance(x, tensor_type)]
-    if len(tensors) != len(operands) and not all([
-        isinstance(x, tensor_type) or type(x) in _NUMBERS for x in operands
-    ]):  # fmt: skip
+    numbers = [x for x in operands if type(x) in _NUMBERS]
+    if len(tensors) + len(numbers) != len(operands):
         operands = [_as_operand(x, tensor_type, op) for x in operands]
         tensors = [x for x in operands if isinstance(x, tensor_type)]
     graph = choose_graph(tensors)

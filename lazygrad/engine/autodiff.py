@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from lazygrad.engine.tensor import Tensor
 
+
 @contextmanager
 def written_for(node: Node, grad: bool) -> Iterator[None]:
     """Nodes appended inside get the user's line of `node` and the given gradient mode."""
@@ -147,9 +148,7 @@ class _Walk:
         cotangents = self.calls.pop(call.id, None)
         if not cotangents:
             return
-        needed = {
-            i for i, n in enumerate(call.inputs) if n.requires_grad and n.id in self.useful
-        }
+        needed = {i for i, n in enumerate(call.inputs) if n.requires_grad and n.id in self.useful}
         for i, g in HOOKS.call_vjp(call, cotangents, needed).items():
             self.accumulate(call.inputs[i], g)
 
@@ -160,4 +159,4 @@ def _run_hooks(node: Node, g: Tensor) -> Tensor:
     tensor = ref() if ref is not None else None
     if tensor is None and node.op.kind is Kind.SOURCE:
         tensor = node.payload.owner() if hasattr(node.payload, "owner") else None
-    return g if tensor is None else tensor._run_hooks(g)  # type: ignore[no-any-return]
+    return g if tensor is None else tensor._run_hooks(g)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lazygrad.engine.autodiff import is_leaf, pullback, reachable
 from lazygrad.engine.graph import DOOMED, HANDLES, HOOKS, Node, Saved
 from lazygrad.engine.modes import STATE
+from lazygrad.engine.realize import is_bound, pending_set, value_of
 from lazygrad.errors import GradientError, ShapeError
 from lazygrad.ops.movement import EXPAND
 from lazygrad.ops.opdef import Kind
@@ -62,9 +63,7 @@ def _checked_roots(roots: Sequence[Tensor], what: str) -> None:
 def _seeds(
     roots: Sequence[Tensor], gradients: Sequence[Tensor | None]
 ) -> list[tuple[Node, Tensor]]:
-    return [
-        (r._node_in(_graph_of(r)), _seed(r, g)) for r, g in zip(roots, gradients, strict=True)
-    ]
+    return [(r._node_in(_graph_of(r)), _seed(r, g)) for r, g in zip(roots, gradients, strict=True)]
 
 
 def run_backward(
@@ -81,6 +80,7 @@ def run_backward(
     wanted = [n for n in order if is_leaf(n)]
     kept = {n.id: t for n in order if (t := _retaining(n)) is not None}
     found = pullback(seeds, [*wanted, *(n for n in order if n.id in kept)], create_graph)
+    _check_released(order, found.values())
     used: set[int] = {id(g) for g in gradients if g is not None}
     for node in wanted:
         leaf = owner_of(node)
@@ -91,6 +91,17 @@ def run_backward(
             _collect(tensor, _own(found[node_id], used), create_graph, assign)
     if not (create_graph if retain_graph is None else retain_graph):
         release(order)
+
+
+def _check_released(order: Iterable[Node], grads: Iterable[Tensor]) -> None:
+    """Raise `GraphReleasedError` if a second pass would read versions that are gone.
+
+    No gradient has been assigned yet when it does.
+    """
+    if any(n.id in n.graph.saved for n in order):
+        for node in pending_set([g._node for g in grads if g._node is not None]):
+            if is_bound(node):
+                value_of(node)
 
 
 def _retaining(node: Node) -> Any:
@@ -161,7 +172,7 @@ def grad(
     >>> lg.grad(dy, x)[0].item()
     18.0
     """
-    roots = [outputs] if hasattr(outputs, "_node") else list(outputs)
+    roots: list[Any] = [outputs] if hasattr(outputs, "_node") else list(outputs)
     leaves: list[Any] = [inputs] if hasattr(inputs, "_node") else list(inputs)
     if grad_outputs is None:
         gradients: list[Any] = [None] * len(roots)
@@ -175,6 +186,7 @@ def grad(
     graph = seeds[0][0].graph
     wanted = [leaf._node_in(graph) for leaf in leaves]
     found = pullback(seeds, wanted, create_graph)
+    _check_released(reachable(n for n, _ in seeds), found.values())
     results: list[Any] = []
     for node in wanted:
         g = found.get(node.id)

@@ -88,9 +88,7 @@ def replay_nodes(
     body: Body, graph: Graph, inputs: Sequence[Node], extra: Iterable[Node] = ()
 ) -> dict[int, Node]:
     """Append copies of the body's nodes to `graph`; maps old ids to the new nodes."""
-    env: dict[int, Node] = {
-        old.id: new for old, new in zip(body.inputs, inputs, strict=True)
-    }
+    env: dict[int, Node] = {old.id: new for old, new in zip(body.inputs, inputs, strict=True)}
     nodes = between(body.inputs, [*body.outputs, *body.effects, *extra])
     for node in nodes:
         env[node.id] = graph.clone(node, tuple(env[n.id] for n in node.inputs))
@@ -161,9 +159,7 @@ def append_call(graph: Graph, body: Body, inputs: Sequence[Node], requires_grad:
 def project(call: Node, index: int) -> Node:
     """Output `index` of a call, as a node."""
     spec = call.payload.outputs[index]
-    return call.graph.project(
-        PROJECT, call, index, spec, call.requires_grad and spec.requires_grad
-    )
+    return call.graph.project(PROJECT, call, index, spec, call.requires_grad and spec.requires_grad)
 
 
 def call_vjp(call: Node, cotangents: dict[int, Tensor], needed: set[int]) -> dict[int, Tensor]:

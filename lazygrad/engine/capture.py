@@ -189,14 +189,12 @@ class Capture:
             return self.add_input("tensor", t, node, node.requires_grad, node.weak)
         storage = t._storage
         assert storage is not None
-        pending = storage.pending
+        pending: Node | None = storage.pending
         if pending is not None and pending.graph is self.graph:
             if t._requires_grad:
                 return self.graph.versioned(VERSION, pending, t)
-            return pending  # type: ignore[no-any-return]
-        node = self.add_input(
-            "storage", storage, storage, t._requires_grad, t._weak, op=storage.op
-        )
+            return pending
+        node = self.add_input("storage", storage, storage, t._requires_grad, t._weak, op=storage.op)
         if t._label and not node.label:
             node.label = t._label
         return node
@@ -251,10 +249,10 @@ class Capture:
 
     def _index_of(self, t: Any) -> int:
         """Which argument a tensor of the trace stands for, or -1."""
-        node = t._node
-        payload = node.payload if node is not None else None
-        is_argument = isinstance(payload, Input) and payload.kind == "arg"
-        return payload.index if is_argument and payload.what is t else -1
+        payload = t._node.payload if t._node is not None else None
+        if isinstance(payload, Input) and payload.kind == "arg" and payload.what is t:
+            return payload.index
+        return -1
 
     def write_grad(self, t: Any, value: Any) -> None:
         """Set `.grad` within the trace."""
@@ -342,5 +340,3 @@ def note_module(module: Any) -> None:
     capture = STATE.capture
     if capture is not None:
         capture.modules.setdefault(id(module), module)
-
-

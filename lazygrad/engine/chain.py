@@ -59,7 +59,7 @@ class Call:
 
     def results(self) -> list[Tensor]:
         """The lazy tensors that the caller gets."""
-        found = [_lazy(self, i) for i in range(self.replay.captured.results)]
+        found: list[Tensor] = [_lazy(self, i) for i in range(self.replay.captured.results)]
         self.handles = [weakref.ref(t) for t in found]
         return found
 
@@ -130,7 +130,7 @@ class Call:
             return False
         if numel(self.spec(root).shape) != 1 or not self.requires_grad:
             return False
-        leaves = [s.owner() for s in self.replay.leaves() if s.owner is not None]
+        leaves: list[Any] = [s.owner() for s in self.replay.leaves() if s.owner is not None]
         for leaf in leaves:
             if leaf is None or leaf._grad is not None or leaf._hooks:
                 return False
@@ -192,9 +192,7 @@ class BackCall:
             graph.saved[project(call, i).id] = Saved([], [])
 
 
-def append_backward(
-    graph: Graph, call: Node, vjp: Vjp, root: int, sources: Sequence[Node]
-) -> Node:
+def append_backward(graph: Graph, call: Node, vjp: Vjp, root: int, sources: Sequence[Node]) -> Node:
     """Append the backward call of a call with a cotangent of one."""
     spec = call.payload.outputs[root]
     one = graph.constant(1.0, spec.dtype)
@@ -210,13 +208,13 @@ class LazyTensor(Tensor):
     __slots__ = ()
 
     @property
-    def _node(self) -> Any:  # type: ignore[override]
+    def _node(self) -> Any:
         with LOCK:
             source = self._lazy[0]
             call = source if type(source) is Call else source.call
             call.materialize()
             if self.__class__ is LazyTensor:  # made after its call became a node
-                _settle(self, project(call.node, self._lazy[1]))
+                _settle(self, project(call.materialize(), self._lazy[1]))
             return self._node
 
     @_node.setter
@@ -272,7 +270,8 @@ class LazyTensor(Tensor):
                 if source.values is None and not source.requires_grad:
                     source.run_alone()
                 if source.values is not None:
-                    return source.values[index]
+                    value: Array = source.values[index]
+                    return value
         return super()._array()
 
 
@@ -394,7 +393,7 @@ def update(sub: Subgraph, inputs: Sequence[Tensor], targets: Sequence[Tensor]) -
     if type(back) is not BackCall or back.call.node is not None or back.call.values is not None:
         return False
     call = back.call
-    if any([type(f) is Ref and f is not f.storage.ref for f in call.feeds]):
+    if any(f is not f.storage.ref for f in call.refs):
         return False  # a parameter has moved on since the call
     chains = call.replay.chains
     key = (sub, back.root, tuple(pattern))

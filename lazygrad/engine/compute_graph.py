@@ -86,9 +86,7 @@ class CapturedFunction(Reports):
         self._verify = verify
         self._entries: OrderedDict[Any, list[Entry]] = OrderedDict()
         self._static_floats: set[str] = set()
-        self._bound: weakref.WeakKeyDictionary[Any, CapturedFunction] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._bound: weakref.WeakKeyDictionary[Any, CapturedFunction] = weakref.WeakKeyDictionary()
         self._hits = self._misses = 0
         self._warned: set[str] = set()
         self._seen: dict[str, set[Any]] = {}
@@ -279,7 +277,7 @@ class CapturedFunction(Reports):
         return (CapturedFunction, (self._fn, self._verify))
 
     def __repr__(self) -> str:
-        return f"<captured {self.__qualname__}: {len(self.graphs)} graphs>"
+        return f"<captured {self.__name__}: {len(self.graphs)} graphs>"
 
 
 class _Method:
@@ -352,4 +350,3 @@ def compute_graph(fn: Any = None, *, verify: bool = False) -> Any:
     if fn is None:
         return functools.partial(compute_graph, verify=verify)
     return CapturedFunction(fn, verify)
-

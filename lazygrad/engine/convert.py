@@ -43,7 +43,8 @@ def to_array(data: Any, dtype: DType | None = None, *, infer: bool = False) -> A
             )
             raise DTypeError(f"a tensor cannot hold {kind} ({data!r:.60}); it takes {_SUPPORTED}")
     if dtype is None:
-        if is_numpy or hasattr(data, "__array__") or (infer and array.dtype.kind in "bi" and array.size):
+        inferred = infer and array.dtype.kind in "bi" and array.size > 0
+        if is_numpy or hasattr(data, "__array__") or inferred:
             dtype = as_dtype(array.dtype)
         else:
             dtype = get_default_dtype()

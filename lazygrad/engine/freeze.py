@@ -94,7 +94,5 @@ def freeze(
         written.append((at, env[nodes[node_at].id]))
     keep = [env[nodes[i].id] for i in kept]
     keep += [calls[nodes[c].id][i] for c, i in kept_calls]
-    frozen = freezer.builder.finish(
-        [env[nodes[i].id] for i in outputs], keep, written
-    )
+    frozen = freezer.builder.finish([env[nodes[i].id] for i in outputs], keep, written)
     return frozen, freezer.bound

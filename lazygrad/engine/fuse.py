@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import prod
+from typing import NamedTuple
 
 from lazygrad.config import config
 from lazygrad.engine.frozen import FNode
@@ -26,8 +27,7 @@ from lazygrad.engine.layouts import Layouts, contiguous, spread
 from lazygrad.ops.opdef import Kind, Strided
 from lazygrad.shapes import Shape
 
-RESIDENT = 1 << 20  # bytes: what a kernel may touch to run in one go
-CHUNK = 1 << 18  # bytes that one chunk of a streamed kernel touches
+CACHE = 1 << 21  # bytes that a kernel, or one chunk of it, touches: a second-level cache
 LONGEST = 96  # nodes of one kernel
 DEEPEST = 32  # nodes of a chain that waits for its reader
 
@@ -43,9 +43,29 @@ class Group:
     rank: int
     nodes: list[int] = field(default_factory=list)
     prefix: Shape = ()
-    touched: set[int] = field(default_factory=set)  # roots that it reads or makes
-    nbytes: int = 0  # of those
+    touched: set[int] = field(default_factory=set)  # roots of other kernels that it reads
+    outside: int = 0  # bytes of those
+    widest: int = 0  # bytes of the largest value that it makes
     reason: str = ""  # why it was opened: what kept its first node out of an earlier kernel
+
+    @property
+    def nbytes(self) -> int:
+        """An estimate of the bytes that it touches in one go."""
+        return touched_bytes(self.outside, self.widest, len(self.nodes))
+
+
+def touched_bytes(outside: int, widest: int, made: int) -> int:
+    """What is read, and the few of the values made that are needed at once."""
+    return outside + widest * min(made, 3)
+
+
+class Trial(NamedTuple):
+    """What a group would be with some more nodes."""
+
+    prefix: Shape
+    touched: set[int]
+    outside: int
+    widest: int
 
 
 def domain_of(layouts: Layouts, node: FNode) -> Shape:
@@ -260,15 +280,15 @@ class Fuser:
         trial = self._try(group, unit)
         if trial is None:
             return False
-        group.prefix, added, group.nbytes = trial
-        group.touched |= added
+        group.prefix, touched, group.outside, group.widest = trial
+        group.touched |= touched
         group.nodes += unit
         for i in unit:
             self.group[i] = group
             self.waiting.pop(i, None)
         return True
 
-    def _try(self, group: Group, unit: list[int]) -> tuple[Shape, set[int], int] | None:
+    def _try(self, group: Group, unit: list[int]) -> Trial | None:
         """What the group would be with these nodes; None if it does not take them."""
         first = not group.nodes
         if len(group.nodes) + len(unit) > LONGEST:
@@ -277,7 +297,8 @@ class Fuser:
             return None
         if group.form is CONTRACT and not first and not self._epilogue(group, unit):
             return None
-        prefix, added, nbytes = group.prefix, set[int](), group.nbytes
+        prefix, added = group.prefix, set[int]()
+        outside, widest = group.outside, group.widest
         made = {*group.nodes, *unit} if first or len(unit) > 1 else None
         for i in unit:
             node = self.nodes[i]
@@ -288,20 +309,21 @@ class Fuser:
             for j in node.inputs:
                 root = self.layouts.root[j]
                 inside = root in made if made is not None else self.group.get(root) is group
-                if inside and prefix and root != i:
+                if not inside:
+                    if root not in group.touched and root not in added:
+                        added.add(root)
+                        outside += self.nodes[root].nbytes
+                elif prefix:
                     length = aligned_axes(
                         self.layouts.layout[j], self.nodes[root].shape, domain, prefix
                     )
                     prefix = prefix[:length]
-                if root not in group.touched and root not in added:
-                    added.add(root)
-                    nbytes += self.nodes[root].nbytes
-            added.add(i)
-            nbytes += node.nbytes
+            widest = max(widest, node.nbytes)
         alone = not group.nodes and len(unit) == 1
+        nbytes = touched_bytes(outside, widest, len(group.nodes) + len(unit))
         if group.form is ROWS and not alone and not self._fits(group, prefix, nbytes):
             return None
-        return prefix, added, nbytes
+        return Trial(prefix, added, outside, widest)
 
     def _own_prefix(self, node: FNode, domain: Shape) -> Shape:
         if node.op.kind is Kind.REDUCE:
@@ -310,13 +332,13 @@ class Fuser:
         return domain
 
     def _fits(self, group: Group, prefix: Shape, nbytes: int) -> bool:
-        if nbytes <= RESIDENT:
+        if nbytes <= CACHE:
             return True
         rows = prod(prefix)
         if rows > 1:
-            return nbytes // rows <= CHUNK
+            return nbytes // rows <= CACHE
         # It runs in one go anyway: a few more small nodes do no harm.
-        return bool(group.nodes) and prod(group.prefix) <= 1 and nbytes - group.nbytes <= CHUNK
+        return bool(group.nodes) and prod(group.prefix) <= 1 and nbytes - group.nbytes <= CACHE // 4
 
     def _epilogue(self, group: Group, unit: list[int]) -> bool:
         """Whether nodes can follow the accumulator of a contraction point by point."""
@@ -342,7 +364,7 @@ class Fuser:
             return f"{name} is opaque"
         if group.form is CONTRACT:
             return f"not point by point behind {name}"
-        return f"with {name} it would touch more than {RESIDENT >> 10} KiB, and not row by row"
+        return f"with {name} it would touch more than {CACHE >> 10} KiB, and not row by row"
 
     def _merge_scalars(self, groups: list[Group]) -> list[Group]:
         """Compute 0-d values where they are used, if a single kernel uses them."""
@@ -362,12 +384,12 @@ class Fuser:
             (user,) = users
             if len(user.nodes) + len(scalars.nodes) > LONGEST:
                 continue
-            small = user.nbytes + scalars.nbytes <= RESIDENT
+            small = user.nbytes + scalars.nbytes <= CACHE
             private = not any(i in self.layouts.homes for i in scalars.nodes)
             if user.form is ROWS and user not in gone and (small or private):
                 user.nodes[:0] = scalars.nodes
                 user.touched |= scalars.touched
-                user.nbytes += scalars.nbytes
+                user.outside += scalars.outside
                 for i in scalars.nodes:
                     self.group[i] = user
                 if small:

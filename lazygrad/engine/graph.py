@@ -12,8 +12,8 @@ import os
 import sys
 import weakref
 from collections.abc import Callable, Mapping
-from math import copysign
 from importlib import import_module
+from math import copysign
 from types import CodeType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -53,8 +53,9 @@ class Hooks:
 
         def __getattr__(self, name: str) -> Any:
             """Drawing is imported when something is first drawn."""
-            drawing = import_module("lazygrad.engine.visualize")
-            return getattr(drawing, {"branch": "tree"}.get(name, name))
+            text = name in ("listing", "to_mermaid", "branch")
+            module = import_module(f"lazygrad.engine.{'listing' if text else 'visualize'}")
+            return getattr(module, name)
 
 
 HOOKS = Hooks()
@@ -411,6 +412,4 @@ def set_default_graph(graph: Graph) -> None:
 
 def storage_source(graph: Graph, storage: Storage, requires_grad: bool, weak: bool) -> Node:
     """The source node of the current version of a storage."""
-    return graph.source(
-        storage.ref, storage.shape, storage.dtype, storage.op, requires_grad, weak
-    )
+    return graph.source(storage.ref, storage.shape, storage.dtype, storage.op, requires_grad, weak)

@@ -114,7 +114,7 @@ def values_above(items: Sequence[Item]) -> list[Array | None]:
     return found
 
 
-def tree(tensor: Any) -> str:
+def branch(tensor: Any) -> str:
     """A tensor and what it is made from as a text tree, with labels, values and gradients.
 
     What several branches share is drawn once. As any printing does, this computes what it shows,

@@ -49,13 +49,14 @@ def unflatten(tree: Tree, leaves: list[Any]) -> Any:
 def _unflatten(tree: Tree, leaves: Any) -> Any:
     if tree is LEAF or tree == LEAF:
         return next(leaves)
+    kind: Any
     kind, keys, children = tree
     values = [_unflatten(child, leaves) for child in children]
     if keys is None:
         return kind(values)
     if keys == "named":
         return kind(*values)
-    if keys and keys[0] == "fields" and dataclasses.is_dataclass(kind):
+    if keys and keys[0] == "fields":
         return kind(**dict(zip(keys[1], values, strict=True)))
     return kind(zip(keys, values, strict=True))
 

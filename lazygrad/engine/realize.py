@@ -59,7 +59,7 @@ _LIMIT = 512
 
 
 def pending_set(roots: Iterable[Node]) -> list[Node]:
-    """The nodes without a value that the roots need, and the values they start from; oldest first."""
+    """The nodes without a value that the roots need, and those they start from; oldest first."""
     seen: dict[int, Node] = {}
     stack = list(roots)
     while stack:
@@ -74,9 +74,7 @@ def pending_set(roots: Iterable[Node]) -> list[Node]:
 
 def is_bound(node: Node) -> bool:
     """Whether its value comes from outside of the program."""
-    return node.op is not LITERAL and (
-        node.op.kind is Kind.SOURCE or node.id in node.graph.values
-    )
+    return node.op is not LITERAL and (node.op.kind is Kind.SOURCE or node.id in node.graph.values)
 
 
 def value_of(node: Node) -> Array:
@@ -86,7 +84,7 @@ def value_of(node: Node) -> Array:
     held = node.graph.values.get(node.id)
     if held is None:
         held = node.payload
-    return held if isinstance(held, np.ndarray) else held.array()  # type: ignore[no-any-return]
+    return held if isinstance(held, np.ndarray) else held.array()
 
 
 def _structural_key(nodes: list[Node], roots: list[int], extra: Any) -> Any:
@@ -125,7 +123,7 @@ def _outside_readers(inside: set[int]) -> list[Node]:
 
 
 def _residuals(roots: list[Node], nodes: list[Node]) -> Kept:
-    """What a backward pass from these roots would read, by writing that pass down and reading it."""
+    """What a backward pass from these roots would read: that pass is written down and read."""
     index = {n.id: i for i, n in enumerate(nodes)}
     graph = roots[0].graph
     before = STATE.graph, STATE.busy
@@ -209,10 +207,8 @@ class _Run:
         out = [index[n.id] for n in self.shown]
         wr = [index[n.id] for n, _ in self.writes]
         rd = [index[n.id] for n in self.readers]
-        sources = [
-            index.get(found.id, -1) if (found := _ref_source(s, self.nodes)) is not None else -1
-            for _, s in self.writes
-        ]
+        at = {n.payload: i for i, n in enumerate(self.nodes) if isinstance(n.payload, Ref)}
+        sources = [at.get(s.ref, -1) for _, s in self.writes]
         extra = (tuple(wr), tuple(rd), tuple(sources), tuple(index[n.id] for n in self.roots))
         key = _structural_key(self.nodes, out, extra)
         found = _ENTRIES.get(key)
@@ -294,12 +290,12 @@ def _settle(nodes: list[Node]) -> None:
         if n.id not in HANDLES and n.id not in needed:
             DOOMED.discard(n.id)
             n.graph.forget(n.id)
-    for call in done:
-        arguments.extend(call.inputs)
+    for finished in done:
+        arguments.extend(finished.inputs)
     for n in arguments:
-        if isinstance(n.payload, Ref) and n.payload.storage.call is not None:
-            if n.id not in needed:
-                n.payload.storage.array = None
+        ref = n.payload
+        if isinstance(ref, Ref) and ref.storage.call is not None and n.id not in needed:
+            ref.storage.array = None
 
 
 def _finished(call: Node) -> bool:
@@ -311,13 +307,6 @@ def _pending_reach() -> set[int]:
     """Ids of the bound nodes that pending tensors read."""
     live = [t._node for r in list(PENDING.values()) if (t := r()) is not None]
     return {n.id for n in pending_set([n for n in live if n is not None])}
-
-
-def _ref_source(storage: Storage, nodes: list[Node]) -> Node | None:
-    for node in nodes:
-        if node.payload is storage.ref:
-            return node
-    return None
 
 
 def _nothing(ref: Ref) -> bool:
@@ -379,8 +368,10 @@ def realize_nodes(targets: Iterable[Node]) -> None:
 
 
 def _realize_in_segments(pending: list[Node], targets: list[Node]) -> None:
-    """Cut a huge pending set by age into programs of bounded size; chains of equal segments share
-    one program. Values between segments live until the next one has read them.
+    """Cut a huge pending set by age into programs of bounded size.
+
+    Chains of equal segments share one program. Values between segments live until the last one
+    that reads them has run.
     """
     nodes = [n for n in pending if not is_bound(n) and n.op is not LITERAL]
     last_use: dict[int, int] = {}
@@ -418,9 +409,9 @@ def flush_writes(storages: Iterable[Storage]) -> None:
     if STATE.capture is not None:
         STATE.capture.eager = True  # a step: calls of the captured function run at once
         return
-    writes = [s for s in storages if s.pending is not None]
+    writes = [(s.pending, s.ref) for s in storages if s.pending is not None]
     if writes and not STATE.trace:
-        realize_nodes([*(s.pending for s in writes), *_dependents({s.ref for s in writes})])
+        realize_nodes([*(node for node, _ in writes), *_dependents({ref for _, ref in writes})])
 
 
 def _dependents(versions: set[Ref]) -> list[Node]:
@@ -464,5 +455,3 @@ def flush_old(graph: Graph) -> None:
 
 
 HOOKS.realize_graph = realize_graph
-
-

@@ -133,10 +133,10 @@ class Replay:
             buffer = self._buffer(index, (), _F64)
             buffer[...] = value
             return buffer
-        array = value._array()
+        array: Array = value._array()
         if self._step is not None and value._storage in self._step.write_set:
             return array.copy()
-        return array  # type: ignore[no-any-return]
+        return array
 
     def _run_now(self, arguments: list[Argument], base: int) -> list[Tensor]:
         step = self._step
@@ -147,9 +147,7 @@ class Replay:
         if not self._fresh:
             self._grads.forget()  # the old gradient is an input: the new one goes elsewhere
         grads = self._grads.arrays()
-        step.run(
-            lambda kind, what: self._array(kind, what, arguments, base), outputs + grads
-        )
+        step.run(lambda kind, what: self._array(kind, what, arguments, base), outputs + grads)
         self._grads.settle(grads, [_leaf(t, arguments) for t in self._set_grads])
         for target in self._clear_grads:
             leaf = _leaf(target, arguments)
@@ -213,7 +211,7 @@ class Replay:
             self._input_node(graph, i, n, arguments, base, transient)
             for i, n in zip(captured.inputs, self.body.inputs, strict=True)
         ]  # fmt: skip
-        requires = STATE.grad and any([n.requires_grad for n in nodes])
+        requires = STATE.grad and any(n.requires_grad for n in nodes)
         call = append_call(graph, self.body, nodes, requires)
         ref = weakref.ref(call)
         for storage in transient:
@@ -263,7 +261,7 @@ def _storage_node(graph: Graph, storage: Storage, inner: Node) -> Node:
     if pending is not None:
         if pending.graph is graph:
             if not inner.requires_grad:
-                return pending  # type: ignore[no-any-return]
+                return pending
             owner = storage.owner() if storage.owner is not None else None
             return graph.versioned(VERSION, pending, owner)
         flush_writes([storage])
@@ -282,4 +280,3 @@ def _grad_of(source: Input, arguments: list[Argument]) -> Tensor:
     leaf = arguments[source.index].value if source.index >= 0 else source.what
     grad: Tensor = leaf._grad
     return grad
-

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lazygrad.engine.freeze import freeze
-from lazygrad.engine.program import Program, program_for
 from lazygrad.engine.graph import HOOKS
+from lazygrad.engine.program import Program, program_for
 from lazygrad.ops.opdef import Kind
 from lazygrad.ops.source import LITERAL
 
@@ -38,7 +38,10 @@ class Reports:
         __name__: str
 
         @property
-        def graph(self) -> Graph: ...
+        def graph(self) -> Graph:
+            """The frozen graph of the last signature."""
+            ...
+
         def _latest(self) -> Entry: ...
 
     @property

@@ -134,7 +134,7 @@ def _write_late(graph: _Graph, k: int, at: int, new: int) -> None:
     layouts.homes[index] = Home(WRITE, k)
     del layouts.homes[new]
     layouts.exported.update((new, index))
-    group = Group(ROWS, 0, [index], node.shape, {new, index}, 2 * node.nbytes)
+    group = Group(ROWS, 0, [index], node.shape, {new}, node.nbytes, node.nbytes)
     group.reason = "the old value is still read while the new one is made"
     old = layouts.frozen.sources[at]
     writer = graph.add(group)

@@ -55,9 +55,10 @@ def format_array(array: Any, prefix: str = "") -> str:
     """
     if array.dtype.kind not in "fiub":
         array = array.astype(np.float32)
-    whole = array.dtype.kind == "f" and np.all(np.isfinite(array)) and np.all(array == np.rint(array))
+    floating = array.dtype.kind == "f"
+    whole = floating and np.all(np.isfinite(array)) and np.all(array == np.rint(array))
     style: Any = None
-    if array.dtype.kind == "f" and array.size:
+    if floating and array.size:
         finite = np.abs(array[np.isfinite(array)])
         top = float(finite.max(initial=0.0))
         low = float(finite[finite > 0].min(initial=np.inf))

@@ -70,7 +70,8 @@ def classify(
         elif isinstance(leaf, np.ndarray):
             if leaf.dtype.kind in "OUSmM":
                 to_array(leaf)  # raises, naming what is wrong
-            arguments.append(Argument(ARRAY, leaf, (TENSOR, leaf.shape, as_dtype(leaf.dtype), False)))
+            key = (TENSOR, leaf.shape, as_dtype(leaf.dtype), False)
+            arguments.append(Argument(ARRAY, leaf, key))
         elif isinstance(leaf, float | np.floating):
             if static_floats and path(tree, i) in static_floats:
                 arguments.append(Argument(STATIC, leaf, (STATIC, float(leaf))))

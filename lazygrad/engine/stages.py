@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from math import prod
 
 from lazygrad.engine.frozen import FNode
-from lazygrad.engine.fuse import CHUNK, EXTERN, RESIDENT, ROWS, Group, domain_of
+from lazygrad.engine.fuse import CACHE, EXTERN, ROWS, Group, domain_of
 from lazygrad.engine.layouts import Layouts, contiguous, spread
 from lazygrad.ops.opdef import Kind
 from lazygrad.shapes import Shape, numel
@@ -48,8 +48,8 @@ def form_stages(layouts: Layouts, group: Group) -> Form:
     """Cut a group into stages."""
     merged, rows = _grid(layouts, group)
     chunk = rows
-    if group.nbytes > RESIDENT:
-        chunk = min(rows, max(1, CHUNK * rows // group.nbytes))
+    if group.nbytes > CACHE:
+        chunk = min(rows, max(1, CACHE * rows // group.nbytes))
     form = Form(group, merged, rows, chunk)
     if group.form is not EXTERN:
         _draft(layouts, form)

@@ -87,12 +87,12 @@ class Step:
             if s.pending is not None:
                 flush_writes(self.storages)
                 break
-        arrays = [
+        arrays: list[Any] = [
             what.array if kind == "storage" else what if kind == "const" else bind(kind, what)
             for kind, what in self.bound
         ]
         pinned = pinned_by_pending if PENDING else _nobody
-        targets = [
+        targets: list[Any] = [
             s.array
             if pinned is _nobody and s.exported is None and s.ref.pins == 0 and s.ref.shown is None
             else s.target(pinned)
@@ -128,7 +128,7 @@ class GradSlots:
 
     def arrays(self) -> list[Array]:
         """The arrays for the gradients of the next run."""
-        found = []
+        found: list[Any] = []
         for k in range(len(self.tensors)):
             held = self.tensors[k]
             if held is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from lazygrad.errors import GraphReleasedError, ShapeError
 from lazygrad.ops.opdef import Array, OpDef
 from lazygrad.ops.source import DATA
 from lazygrad.shapes import Shape
+
+if TYPE_CHECKING:
+    from lazygrad.engine.graph import Node
 
 
 class Ref:
@@ -57,8 +60,8 @@ class Storage:
     """The array of a leaf, its version, and the pending write if there is one."""
 
     __slots__ = (
-        "__weakref__", "array", "call", "dtype", "exported", "label", "op", "owner", "pending", "ref",
-        "shape", "version", "written_at",
+        "__weakref__", "array", "call", "dtype", "exported", "label", "op", "owner", "pending",
+        "ref", "shape", "version", "written_at",
     )  # fmt: skip
 
     def __init__(self, array: Array, dtype: DType | None = None, op: OpDef = DATA) -> None:
@@ -68,7 +71,7 @@ class Storage:
         self.op = op
         self.version = 0
         self.ref = Ref(self, 0)
-        self.pending: Any = None  # the node of the next version
+        self.pending: Node | None = None  # the node of the next version
         self.exported: weakref.ref[Array] | None = None
         self.owner: weakref.ref[Any] | None = None  # the leaf tensor that gets the gradient
         self.call: weakref.ref[Any] | None = None  # the call whose argument it is
@@ -85,6 +88,7 @@ class Storage:
         if base is not None:
             return base.view(self.dtype.dtype).reshape(self.shape)
         view = export(self.current())
+        assert view.base is not None
         self.exported = weakref.ref(view.base)
         return view
 
@@ -126,14 +130,16 @@ class Storage:
 
 
 def export(array: Array) -> Array:
-    """A read-only view of `array`; it and its own views share one base that owns nothing, so a weak
-    reference to that base tells whether anybody still looks at the memory.
+    """A read-only view of `array`.
 
-    NumPy collapses chains of bases, except across an object of another type: a memoryview.
+    It and its own views share one base that owns nothing, so a weak reference to that base tells
+    whether anybody still looks at the memory. NumPy collapses chains of bases, except across an
+    object of another type: a memoryview.
     """
     if array.size == 0:
         view = array.copy()
         view.flags.writeable = False
         return view[...]
-    raw = memoryview(array.reshape(-1).view(np.uint8)).toreadonly()
+    flat: Any = array.reshape(-1).view(np.uint8)
+    raw = memoryview(flat).toreadonly()
     return np.frombuffer(raw, np.uint8).view(array.dtype).reshape(array.shape)

@@ -80,12 +80,13 @@ class Tensor(
     """
 
     __slots__ = (
-        "__weakref__", "_anchor", "_escaped", "_grad", "_graph", "_hooks", "_label", "_lazy", "_node",
-        "_requires_grad", "_retains", "_storage", "_weak",
+        "__weakref__", "_anchor", "_escaped", "_grad", "_graph", "_hooks", "_label", "_lazy",
+        "_node", "_requires_grad", "_retains", "_storage", "_weak",
     )  # fmt: skip
     __array_priority__ = 1000
 
     _node: Node | None
+    _lazy: Any  # (call, output) of a `LazyTensor`, see engine/chain.py
     _storage: Storage | None
 
     def __init__(

@@ -18,7 +18,6 @@ import graphviz
 
 from lazygrad.engine.freeze import freeze
 from lazygrad.engine.graph import HANDLES, Graph, Node
-from lazygrad.engine.listing import listing, to_mermaid, tree
 from lazygrad.engine.picture import COLOURS, Item, collapse, items_of, items_of_frozen
 from lazygrad.engine.program import Program, program_for
 from lazygrad.engine.warn import warn

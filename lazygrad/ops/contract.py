@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -62,10 +63,22 @@ def _samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield Sample((rng.uniform(-2, 2, left), rng.uniform(-2, 2, right)))
 
 
+def _vjp(g: Any, out: Any, a: Any, b: Any) -> Any:
+    """The gradient of a transposed operand is a transposed product.
+
+    For `x @ w.T` that gives the gradient of w in the layout of w, instead of one that the update
+    has to read against the grain.
+    """
+    return (
+        lambda: (b @ g.mT).mT if a.is_transposed else g @ b.mT,
+        lambda: (g.mT @ a).mT if b.is_transposed else a.mT @ g,
+    )
+
+
 MATMUL = register(
     OpDef(
         "matmul", Kind.CONTRACT, _infer, _reference, 2, None,
-        lambda g, out, a, b: (lambda: g @ b.mT, lambda: a.mT @ g), Promotion.COMMON,
+        _vjp, Promotion.COMMON,
         accumulate_half=True, flops=2, grad_name="MmBackward", samples=_samples,
         doc="The matrix product of the last two axes; leading axes broadcast.",
     )

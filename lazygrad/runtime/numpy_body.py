@@ -19,7 +19,7 @@ import numpy as np
 from lazygrad.runtime.kernel import Access, Body
 from lazygrad.runtime.numpy_frame import Frame, Varies
 from lazygrad.runtime.numpy_gather import emit_gather
-from lazygrad.runtime.numpy_plan import Const, NumpyDType, Plan, View, constant
+from lazygrad.runtime.numpy_plan import Const, NumpyDType, Plan, View, Work, constant
 from lazygrad.runtime.numpy_words import (
     Value,
     emit_copy,
@@ -31,6 +31,8 @@ from lazygrad.runtime.numpy_words import (
 from lazygrad.shapes import numel
 
 Target = tuple[int, View]  # a value of the body and where it goes, over the whole frame
+_LINE = 1 << 14  # elements of a constant array
+Busy = dict[int | Work, list[tuple[int, View]]]
 
 
 @dataclass(slots=True)
@@ -54,10 +56,14 @@ class _Op:
 
 
 class BodyWriter:
-    """Writes a body over a frame; `first` is value 0 in the epilogue of a contraction."""
+    """Writes a body over a frame; `first` is value 0 in the epilogue of a contraction.
+
+    A `first` in working memory is given away: a word that reads it last may write over it.
+    """
 
     def __init__(self, plan: Plan, frame: Frame, body: Body, first: View | None = None) -> None:
         self.plan, self.frame = plan, frame
+        self._given_away = first is not None and isinstance(first.buffer, Work)
         self.values: list[_Known] = []
         self.extra: dict[int, _Known] = {}  # dense copies, numbered after the body's values
         self.ops: list[_Op] = []
@@ -142,7 +148,7 @@ class BodyWriter:
             if word == "pow" and i == 1 and not literal and lanes[i] != varies:
                 reads[i] = self._dense(a, varies)  # no short cut for an exponent that stands still
             elif lanes[i][-1:] != varies[-1:] and wants_moving(word, size):
-                reads[i] = self._dense(a, varies)
+                reads[i] = self._moving(a, varies, size)
             elif isinstance(given, View) and wants_dense(word, given):
                 reads[i] = self._dense(a, lanes[i])
         self.ops.append(
@@ -163,6 +169,20 @@ class BodyWriter:
             self.ops.append(_Op(found, (value,), self._copy))
         return found
 
+    def _moving(self, value: int, varies: Varies, size: int) -> int:
+        """A dense copy; of a number, one that is made once if it is small."""
+        known = self._known(value)
+        literal = isinstance(known.given, Const) and not known.given.value.shape
+        if not literal or self.plan.cut or size > _LINE:
+            return self._dense(value, varies)
+        assert isinstance(known.given, Const)
+        number = known.given.value
+        filled = np.full(self.frame.extent(varies)[0], number)
+        key = ("filled", filled.shape, number.dtype.name, number.tobytes())
+        found = self._count + len(self.extra)
+        self.extra[found] = _Known(known.dtype, varies, Const(filled, "filled", key))
+        return found
+
     def _copy(self, args: list[Value], out: View) -> None:
         emit_copy(self.plan, args[0], out)
 
@@ -174,16 +194,17 @@ class BodyWriter:
         self._drop_dead([value for value, _ in targets])
         made = {op.result: i for i, op in enumerate(self.ops)}
         last = {r: i for i, op in enumerate(self.ops) for r in op.reads}
+        busy = self._busy(last)
         direct: dict[int, View] = {}
         copies: list[Target] = []
         for value, view in targets:
-            if value not in direct and self._direct(value, view, made, last):
+            if value not in direct and value in made and self._direct(value, view, made, busy):
                 direct[value] = view
             else:
                 copies.append((value, view))
         for value, _ in copies:
             last[value] = len(self.ops)
-        found = self._locate(direct, made, last)
+        found = self._locate(direct, made, last, busy)
         for op in self.ops:
             op.write([self._operand(r, found) for r in op.reads], found[op.result])
         for value, view in copies:
@@ -215,33 +236,31 @@ class BodyWriter:
                 kept.append(op)
         self.ops = kept[::-1]
 
-    def _direct(self, value: int, view: View, made: dict[int, int], last: dict[int, int]) -> bool:
+    def _busy(self, last: dict[int, int]) -> Busy:
+        """For each buffer that is loaded: the last operations that read it, through which view."""
+        busy: Busy = {}
+        for value, position in last.items():
+            given = self._known(value).given
+            if isinstance(given, View):
+                busy.setdefault(given.buffer, []).append((position, given))
+        for i, op in enumerate(self.ops):
+            if op.table is not None:
+                busy.setdefault(op.table.buffer, []).append((i, op.table))
+        return busy
+
+    def _direct(self, value: int, view: View, made: dict[int, int], busy: Busy) -> bool:
         """Whether the value can be computed in the view that it goes to."""
         known = self._known(value)
         return (
-            value in made
-            and all(known.varies)
+            all(known.varies)
             and known.dtype == view.dtype
             and view.injective
             and may_write(self.ops[made[value]].word, view)
-            and self._unread(view, made[value], last)
+            and _unread(view, made[value], busy)
         )
 
-    def _unread(self, view: View, position: int, last: dict[int, int]) -> bool:
-        """Whether no load needs the view's buffer after the operation at `position` begins."""
-        for i, op in enumerate(self.ops):
-            if op.table is not None and op.table.buffer == view.buffer and i >= position:
-                return False
-            for read in op.reads:
-                given = self._known(read).given
-                if isinstance(given, View) and given.buffer == view.buffer:
-                    latest = last[read]
-                    if latest > position or (latest == position and given != view):
-                        return False
-        return True
-
     def _locate(
-        self, direct: dict[int, View], made: dict[int, int], last: dict[int, int]
+        self, direct: dict[int, View], made: dict[int, int], last: dict[int, int], busy: Busy
     ) -> dict[int, View]:
         """A view for every computed value, from the last operation to the first."""
         found = dict(direct)
@@ -249,8 +268,7 @@ class BodyWriter:
             op = self.ops[i]
             result = self._known(op.result)
             if op.result not in found:
-                shape, rows = self.frame.extent(result.varies)
-                found[op.result] = self.plan.temp(shape, result.dtype, rows)
+                found[op.result] = self._fresh(op, result, i, last)
             place = found[op.result]
             if not op.word or not place.contiguous:
                 continue
@@ -262,8 +280,30 @@ class BodyWriter:
                     and last[read] == i
                     and (known.dtype, known.varies) == (result.dtype, result.varies)
                     and may_write(self.ops[made[read]].word, place)
-                    and self._unread(place, made[read], last)
+                    and _unread(place, made[read], busy)
                 ):
                     found[read] = place
                     break
         return found
+
+    def _fresh(self, op: _Op, result: _Known, i: int, last: dict[int, int]) -> View:
+        """Working memory for a result: an accumulator that dies here, else memory of its own."""
+        if self._given_away and op.word and 0 in op.reads and last[0] == i:
+            first = self.values[0].given
+            whole = result.dtype == self.values[0].dtype and all(result.varies)
+            if isinstance(first, View) and whole and may_write(op.word, first):
+                self._given_away = False
+                return first
+        shape, rows = self.frame.extent(result.varies)
+        return self.plan.temp(shape, result.dtype, rows)
+
+
+def _unread(view: View, position: int, busy: Busy) -> bool:
+    """Whether no load needs the view's buffer after the operation at `position` begins.
+
+    That operation itself may read the very view: a word reads a point before it writes it.
+    """
+    return all(
+        latest < position or (latest == position and given == view)
+        for latest, given in busy.get(view.buffer, ())
+    )

@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from lazygrad.ops.opdef import OpDef
+from lazygrad.ops.opdef import Kind, OpDef
 from lazygrad.ops.scalar_math import WORDS
 from lazygrad.runtime.kernel import Access, Body, Contract, Extern, Map, Reduce, Stage
 from lazygrad.runtime.numpy_body import BodyWriter
 from lazygrad.runtime.numpy_frame import Frame, make_frame
 from lazygrad.runtime.numpy_gemm import emit_gemm
-from lazygrad.runtime.numpy_plan import Const, NumpyDType, Plan, View, constant
+from lazygrad.runtime.numpy_plan import Const, NumpyDType, Plan, View, Work, constant
 from lazygrad.runtime.numpy_words import emit_copy
 from lazygrad.shapes import Shape, numel
 
@@ -284,7 +284,8 @@ def emit_extern(plan: Plan, stage: Extern) -> None:
     called = Const(_reference(stage.op, stage.attributes()), stage.op.name)
     fields = ", ".join(f"{{{i + 1}}}" for i in range(len(inputs)))
     call = f"{{0}}({fields})"
-    if inputs and inputs[0] == out:  # an effect hands its input on
+    unread = stage.op.kind is Kind.EFFECT and isinstance(out.buffer, Work)
+    if unread or (inputs and inputs[0] == out):  # an effect hands its input on
         plan.add(call, called, *inputs)
     else:
         plan.add(f"{{{len(inputs) + 1}}}[...] = {call}", called, *inputs, out)

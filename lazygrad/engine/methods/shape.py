@@ -93,6 +93,15 @@ class ShapeMethods(Methods):
             raise AxisError(f"mT needs at least two dimensions, this tensor has shape {self.shape}")
         return self.transpose(-2, -1)
 
+    @property
+    def is_transposed(self) -> bool:
+        """Whether it is a view of another tensor with the last two dimensions swapped."""
+        node = self._node
+        if node is None or node.op is not ops.PERMUTE:
+            return False
+        n = self.ndim
+        return node.attrs["axes"] == (*range(n - 2), n - 1, n - 2)
+
     def t(self) -> Tensor:
         """The transpose of a matrix."""
         if self.ndim > 2:
