@@ -247,3 +247,12 @@ def test_held_batches_stay_as_they_were() -> None:
 def test_bad_arguments(make, error, text) -> None:
     with pytest.raises(error, match=text):
         make()
+
+
+def test_tensors_of_a_collate_fn_on_workers_meet_those_of_the_main_thread() -> None:
+    def collate(items: list[int]) -> dict[str, Tensor]:
+        return {"x": Tensor(np.array(items, np.float64)).to("float32") * 2}
+
+    scale = Tensor([1.0]) + 1  # a pending node of this thread's graph
+    loader = DataLoader(range(6), batch_size=3, num_workers=2, collate_fn=collate)
+    assert [(batch["x"] * scale).tolist() for batch in loader] == [[0, 4, 8], [12, 16, 20]]

@@ -14,9 +14,9 @@ from lazygrad.data import DigitsAsMNIST
 
 HERE = Path(__file__).parent
 WIDTHS = (784, 1024, 1024, 1024, 10)  # macrograd's network
-IMAGES, TEST_IMAGES, BATCH = 2560, 1000, 64
+IMAGES, TEST_IMAGES, BATCH = 2560, 2000, 64
 ALPHA = 0.8
-RUNS = {"printed": (1, 0.001), "trained": (3, 0.05)}  # epochs and learning rate
+RUNS = {"printed": (1, 0.001), "trained": (3, 0.01)}  # epochs and learning rate
 
 
 def images(train: bool, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,98 @@
+"""MyTorch's README, run: CuPy becomes NumPy."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lazygrad as lg
+from lazygrad.compat import mytorch
+from lazygrad.data import Digits
+from tests.originals.readme import ported, run
+
+CUPY = {"import cupy as cp": "import numpy as cp"}
+MYTORCH = "from lazygrad.compat import mytorch"
+
+
+def test_relu_by_autograd() -> None:
+    relu = run(ported("mytorch", "relu", {}), {"Tensor": mytorch.Tensor, "cp": np})["relu"]
+    x = mytorch.Tensor(np.array([-1.0, 2.0], np.float32), requires_grad=True)
+    y = relu(x, auto=True)
+    assert y.tolist() == [0.0, 2.0]
+    y.sum().backward()
+    assert x.grad.tolist() == [0.0, 1.0]
+
+
+def test_autograd(capsys: pytest.CaptureFixture[str]) -> None:
+    imports = {"from mytorch import Tensor": "from lazygrad.compat.mytorch import Tensor"}
+    text = ported("mytorch", "autograd", imports | {"import cupy as cp ": "import numpy as cp"})
+    # What the README prints below the code is not code.
+    text = text.replace("\n[9.], grad_fn", "\n# [9.], grad_fn").replace("\n[6.]", "\n# [6.]")
+    run(text)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == ["tensor([9.], grad_fn=<PowBackward>)", "tensor([6.])"]
+
+
+def test_a_tensor_of_integers_that_requires_a_gradient() -> None:
+    tensor = run(ported("mytorch", "tensor", CUPY | {"import mytorch": MYTORCH}))["tensor"]
+    assert tensor.requires_grad
+    assert tensor.dtype is lg.float32
+
+
+def test_mnist(capsys: pytest.CaptureFixture[str]) -> None:
+    imports = CUPY | {
+        "import mytorch ": MYTORCH,
+        "import mytorch.nn as nn": "from lazygrad.compat.mytorch import nn",
+        "import mytorch.optim as optim": "from lazygrad.compat.mytorch import optim",
+        "from mytorch.utils.data import DataLoader": "from lazygrad.data import DataLoader",
+    }
+
+    def standin(root: str, train: bool, download: bool) -> Any:
+        data = Digits(train)
+        enlarged = np.repeat(np.repeat(data.data, 4, axis=1), 4, axis=2)[:, 2:-2, 2:-2] * 15
+        return list(zip(enlarged, data.targets.tolist(), strict=True))[:640]
+
+    accuracies: list[float] = []
+
+    def watched(batches: Any) -> Any:
+        """What `tqdm` does, and a look at the model after each pass."""
+        yield from batches
+        images, labels = next(iter(batches))
+        found = names["model"](images).argmax(dim=1)
+        accuracies.append((found == labels.long()).float().mean().item())
+
+    names = {"MNIST": standin, "tqdm": watched}
+    names["args"] = SimpleNamespace(batch_size=32, lr=5e-3, epochs=10)
+    lg.manual_seed(0)
+    run(ported("mytorch", "mnist", imports), names)
+    printed = capsys.readouterr().out
+    assert "(fc1): Linear(in_features=784, out_features=128, bias=True)" in printed
+    assert printed.count("Training Epoch") == 10
+    assert accuracies[-1] > 0.85
+
+
+def test_attention() -> None:
+    lg.manual_seed(0)
+    attention = run(ported("mytorch", "attention", {}), {"nn": mytorch.nn})["Attention"](8, 2)
+    attention.eval()
+    x = lg.randn(3, 5, 8, requires_grad=True)
+    mask = lg.full((5, 5), -1e9).triu(1)
+    y = attention(x, mask)
+    assert y.shape == (3, 5, 8)
+    y[:, 0].sum().backward()  # with the mask the first place sees itself only
+    assert (x.grad[:, 1:] == 0).all()
+    assert (x.grad[:, 0] != 0).any()
+    attention.train()
+    assert not np.array_equal(attention(x).numpy(), attention(x).numpy())
+
+
+def test_auto_is_taken_everywhere() -> None:
+    for name in ("Linear", "LayerNorm"):
+        getattr(mytorch.nn, name)(*((4, 4) if name == "Linear" else (4,)), auto=True)
+    scores = lg.tensor([[2.0, 0.0], [0.0, 1.0]])
+    losses = [
+        mytorch.nn.CrossEntropyLoss(auto=auto)(scores, mytorch.Tensor([0, 1]))
+        for auto in (False, True)
+    ]
+    assert losses[0].item() == losses[1].item()
