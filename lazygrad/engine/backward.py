@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Iterable, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -82,15 +84,30 @@ def run_backward(
     found = pullback(seeds, [*wanted, *(n for n in order if n.id in kept)], create_graph)
     _check_released(order, found.values())
     used: set[int] = {id(g) for g in gradients if g is not None}
-    for node in wanted:
-        leaf = owner_of(node)
-        if leaf is not None and node.id in found:
-            _collect(leaf, _own(found[node.id], used), create_graph, assign)
+    for leaf, nodes in _by_leaf(wanted).values():
+        g = _total([found[n.id] for n in nodes if n.id in found])
+        if g is not None:
+            _collect(leaf, _own(g, used), create_graph, assign)
     for node_id, tensor in kept.items():
         if node_id in found:
             _collect(tensor, _own(found[node_id], used), create_graph, assign)
     if not (create_graph if retain_graph is None else retain_graph):
         release(order)
+
+
+def _by_leaf(nodes: Iterable[Node]) -> dict[int, tuple[Any, list[Node]]]:
+    """The nodes of each leaf, by its id: there are several when it was written in between."""
+    found: dict[int, tuple[Any, list[Node]]] = {}
+    for node in nodes:
+        leaf = owner_of(node) if is_leaf(node) else None
+        if leaf is not None:
+            found.setdefault(id(leaf), (leaf, []))[1].append(node)
+    return found
+
+
+def _total(parts: Sequence[Tensor]) -> Tensor | None:
+    """The sum of the gradients of several versions."""
+    return functools.reduce(operator.add, parts) if parts else None
 
 
 def _check_released(order: Iterable[Node], grads: Iterable[Tensor]) -> None:
@@ -183,13 +200,18 @@ def grad(
         if not leaf.requires_grad:
             raise GradientError("grad(): one of the inputs does not require grad")
     seeds = _seeds(roots, gradients)
+    order = reachable(n for n, _ in seeds)
+    versions = _by_leaf(order)
     graph = seeds[0][0].graph
-    wanted = [leaf._node_in(graph) for leaf in leaves]
-    found = pullback(seeds, wanted, create_graph)
-    _check_released(reachable(n for n, _ in seeds), found.values())
+    wanted = [
+        versions[id(leaf)][1] if id(leaf) in versions else [leaf._node_in(graph)]
+        for leaf in leaves
+    ]  # fmt: skip
+    found = pullback(seeds, [n for nodes in wanted for n in nodes], create_graph)
+    _check_released(order, found.values())
     results: list[Any] = []
-    for node in wanted:
-        g = found.get(node.id)
+    for nodes in wanted:
+        g = _total([found[n.id] for n in nodes if n.id in found])
         if g is None and not allow_unused:
             raise GradientError(
                 "grad(): one of the inputs is not used by the outputs; pass allow_unused=True to"
@@ -197,5 +219,5 @@ def grad(
             )
         results.append(g if g is None or g._node is None else type(g)._of(g._node))
     if not (create_graph if retain_graph is None else retain_graph):
-        release(reachable(n for n, _ in seeds))
+        release(order)
     return tuple(results)

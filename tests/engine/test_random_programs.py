@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -66,6 +67,7 @@ class Programs(RuleBasedStateMachine):
         self.kinked = [False] * LEAVES
         self.exports: list[tuple[np.ndarray, np.ndarray]] = []
         self.captured: dict[str, Callable[..., Any]] = {}
+        self.last: Value | None = None  # what was differentiated last
         self.clock = self.written = self.released = 0
         for k, size in enumerate(sizes):
             start = self.rng.uniform(-1, 1, size)
@@ -90,9 +92,11 @@ class Programs(RuleBasedStateMachine):
 
     # tools --------------------------------------------------------------------------------
 
-    def pick(self, data: Any) -> Value:
+    def pick(self, data: Any, with_grad: bool = False) -> Value:
         known = [*self.leaves, *self.live]
-        return known[data.draw(st.integers(0, len(known) - 1))]
+        if with_grad:
+            known = [v for v in known if v.tensor.requires_grad]
+        return known[len(known) - 1 - data.draw(st.integers(0, len(known) - 1))]
 
     def keep(self, tensor: lg.Tensor, shadow: Shadow) -> Value:
         self.clock += 1
@@ -104,9 +108,16 @@ class Programs(RuleBasedStateMachine):
             self.live.pop(0)
         return value
 
+    def forget(self, value: Value) -> None:
+        """It is a new value from now on."""
+        self.clock += 1
+        value.born = self.clock
+        if self.last is value:
+            self.last = None
+
     def line(self, data: Any, instructions: Any = INSTRUCTIONS) -> Any:
         """A line over live values, its operands, and the shadow of its result."""
-        known = [*self.leaves, *self.live]
+        known = [*self.leaves, *self.live, *self.leaves]
         line = draw_line(data.draw, [v.shape for v in known], instructions)
         if line is None:
             return None
@@ -122,11 +133,12 @@ class Programs(RuleBasedStateMachine):
         self.keep(lg.Tensor(given), still(array))
         given[...] = 7  # what happens to the caller's array later does not matter
 
-    @rule(data=DATA)
-    def op(self, data: Any) -> None:
-        if found := self.line(data):
-            line, tensors, shadow = found
-            self.keep(line.on_tensors(tensors), shadow)
+    @rule(data=DATA, count=st.integers(1, 4))
+    def op(self, data: Any, count: int) -> None:
+        for _ in range(count):
+            if found := self.line(data):
+                line, tensors, shadow = found
+                self.keep(line.on_tensors(tensors), shadow)
 
     @rule(data=DATA)
     def view(self, data: Any) -> None:
@@ -178,11 +190,13 @@ class Programs(RuleBasedStateMachine):
         fits = np.broadcast_shapes(value.shape, other.shape) if _fits(value, other) else None
         if fits != value.shape:
             value.tensor *= factor
+            self.forget(value)
             value.shadow = [a * factor for a in value.shadow]
             return
         shadow = [a + factor * b for a, b in zip(value.shadow, other.shadow, strict=True)]
         if tame(shadow[0]):
             value.tensor += factor * other.tensor
+            self.forget(value)
             value.shadow = shadow
 
     @rule(data=DATA)
@@ -200,14 +214,21 @@ class Programs(RuleBasedStateMachine):
         else:
             value.tensor[i] = other.tensor
             values = other.shadow
+        self.forget(value)
         shadow = [a.copy() for a in value.shadow]
         for array, new in zip(shadow, values, strict=True):
             array[i] = new
         value.shadow = shadow
 
-    @rule(k=st.integers(0, LEAVES - 1), how=st.sampled_from(["data", "in place", "step", "item"]))
-    def write_leaf(self, k: int, how: str) -> None:
+    @rule(
+        k=st.integers(0, LEAVES - 1),
+        how=st.sampled_from(["data", "in place", "step", "item"]),
+        settled=st.booleans(),
+    )
+    def write_leaf(self, k: int, how: str, settled: bool) -> None:
         leaf = self.leaves[k]
+        if settled:  # then nothing pending needs the old version
+            self.graph.realize()
         value = leaf.shadow[0]
         if how == "data":
             value = self.rng.uniform(-1, 1, value.shape)
@@ -225,6 +246,8 @@ class Programs(RuleBasedStateMachine):
             step = np.tanh(leaf.tensor.grad.numpy())
             leaf.tensor.data -= 0.1 * lg.tanh(leaf.tensor.grad)
             value = value - 0.1 * step
+        if settled:
+            leaf.tensor.realize()
         leaf.shadow = self.moved(k, value)
         self.clock += 1
         self.written = self.clock
@@ -248,21 +271,27 @@ class Programs(RuleBasedStateMachine):
             assert tensor.realize() is tensor
             assert tensor.is_realized
 
-    @rule()
-    def realize_graph(self) -> None:
-        self.graph.realize()
-
-    @rule()
-    def flush(self) -> None:
-        flush_old(self.graph)
+    @rule(how=st.sampled_from(["realize", "flush", "show", "zero_grad", "check_grad"]))
+    def keep_house(self, how: str) -> None:
+        if how == "realize":
+            self.graph.realize()
+        elif how == "flush":
+            flush_old(self.graph)
+        elif how == "show":
+            self.show()
+        else:
+            for k in range(LEAVES):
+                self.check_grad(k)
+                if how == "zero_grad":
+                    self.leaves[k].tensor.grad = None
+                    self.slopes[k], self.kinked[k] = 0.0, False
 
     @rule(data=DATA)
     def drop(self, data: Any) -> None:
         if self.live:
             self.live.pop(data.draw(st.integers(0, len(self.live) - 1)))
 
-    @rule(data=DATA)
-    def show(self, data: Any) -> None:
+    def show(self) -> None:
         """Pictures change nothing."""
         before = [(n.id, n.op, len(n.inputs)) for n in self.graph.nodes]
         pending, known = len(PENDING), len(self.graph.values)
@@ -276,9 +305,9 @@ class Programs(RuleBasedStateMachine):
 
     @rule(data=DATA, retain=st.booleans(), weight=st.sampled_from([1.0, -0.5]))
     def backward(self, data: Any, retain: bool, weight: float) -> None:
-        value = self.pick(data)
-        if not value.tensor.requires_grad:
-            return
+        again = self.last is not None and data.draw(st.booleans())
+        value = self.last if again else self.pick(data, with_grad=True)
+        self.last = value
         loss = value.tensor.sum() * weight
         before = [leaf.tensor.grad for leaf in self.leaves]
         try:
@@ -301,12 +330,6 @@ class Programs(RuleBasedStateMachine):
             self.clock += 1
             self.released = self.clock
 
-    @rule(k=st.integers(0, LEAVES - 1))
-    def zero_grad(self, k: int) -> None:
-        self.leaves[k].tensor.grad = None
-        self.slopes[k], self.kinked[k] = 0.0, False
-
-    @rule(k=st.integers(0, LEAVES - 1))
     def check_grad(self, k: int) -> None:
         grad = self.leaves[k].tensor.grad
         if grad is None:
@@ -360,7 +383,7 @@ def capture(line: Line) -> Callable[..., Any]:
 
 
 TestPrograms = Programs.TestCase
-TestPrograms.settings = settings(max_examples=25, stateful_step_count=30)
+TestPrograms.settings = settings(max_examples=40, stateful_step_count=30)
 
 
 def test_a_view_of_the_same_shape_is_another_tensor() -> None:
@@ -370,3 +393,44 @@ def test_a_view_of_the_same_shape_is_another_tensor() -> None:
         view += 1
         assert view is not x
         np.testing.assert_array_equal(x.numpy(), 1)
+
+
+def test_a_second_backward_works_or_raises_before_anything_changes() -> None:
+    w = lg.tensor([1.0, 2.0], requires_grad=True)
+    y = (w * w).exp().realize()
+    y.sum().backward()
+    once = w.grad.numpy(copy=True)
+    y.sum().backward()  # nothing has been written: what was released is computed again
+    np.testing.assert_array_equal(w.grad.numpy(), 2 * once)
+    held = w.grad
+    w.data = [3.0, 4.0]
+    with pytest.raises(GraphReleasedError, match=r"overwritten at .*test_random_programs.py"):
+        y.sum().backward()
+    with pytest.raises(GraphReleasedError, match="overwritten"):
+        lg.grad(y.sum(), w)
+    assert w.grad is held
+    np.testing.assert_array_equal(held.numpy(), 2 * once)
+
+
+def test_a_retained_backward_survives_writes() -> None:
+    w = lg.tensor([1.0, 2.0], requires_grad=True)
+    y = (w * w).exp().realize()
+    y.sum().backward(retain_graph=True)
+    once = w.grad.numpy(copy=True)
+    w.data = [3.0, 4.0]
+    y.sum().backward()
+    np.testing.assert_array_equal(w.grad.numpy(), 2 * once)
+
+
+def test_gradients_of_a_leaf_that_was_written_in_between() -> None:
+    """What was made before the write has the derivative at the old value, and both add up."""
+    w = lg.tensor([2.0], requires_grad=True)
+    old = w * w
+    w.data = [5.0]
+    new = w * w
+    (slope,) = lg.grad(old.sum(), w)
+    assert slope.tolist() == [4.0]
+    (both,) = lg.grad((old + new).sum(), w)
+    assert both.tolist() == [14.0]
+    (old + new).sum().backprop()
+    assert w.grad.tolist() == [14.0]
