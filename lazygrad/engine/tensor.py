@@ -54,6 +54,7 @@ from lazygrad.errors import (
     EscapedTensorError,
     GradientError,
     ShapeError,
+    UnknownAttributeError,
     nearest,
 )
 from lazygrad.ops.opdef import Array, OpDef, get_op
@@ -537,8 +538,10 @@ class Tensor(
         return id(self)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # a protocol that somebody probes for
+            raise AttributeError(name)
         known = [n for n in dir(type(self)) if not n.startswith("_")]
-        raise AttributeError(f"Tensor has no attribute {name!r}{nearest(name, known)}")
+        raise UnknownAttributeError(f"Tensor has no attribute {name!r}{nearest(name, known)}")
 
     def __len__(self) -> int:
         if not self.shape:
