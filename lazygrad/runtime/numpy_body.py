@@ -58,12 +58,18 @@ class _Op:
 class BodyWriter:
     """Writes a body over a frame; `first` is value 0 in the epilogue of a contraction.
 
-    A `first` in working memory is given away: a word that reads it last may write over it.
+    If it is `spare`, a word that reads it last may write over it.
     """
 
-    def __init__(self, plan: Plan, frame: Frame, body: Body, first: View | None = None) -> None:
-        self.plan, self.frame = plan, frame
-        self._given_away = first is not None and isinstance(first.buffer, Work)
+    def __init__(
+        self,
+        plan: Plan,
+        frame: Frame,
+        body: Body,
+        first: View | None = None,
+        spare: bool = False,
+    ) -> None:
+        self.plan, self.frame, self._spare = plan, frame, spare
         self.values: list[_Known] = []
         self.extra: dict[int, _Known] = {}  # dense copies, numbered after the body's values
         self.ops: list[_Op] = []
@@ -288,11 +294,11 @@ class BodyWriter:
 
     def _fresh(self, op: _Op, result: _Known, i: int, last: dict[int, int]) -> View:
         """Working memory for a result: an accumulator that dies here, else memory of its own."""
-        if self._given_away and op.word and 0 in op.reads and last[0] == i:
+        if self._spare and op.word and 0 in op.reads and last[0] == i:
             first = self.values[0].given
             whole = result.dtype == self.values[0].dtype and all(result.varies)
             if isinstance(first, View) and whole and may_write(op.word, first):
-                self._given_away = False
+                self._spare = False
                 return first
         shape, rows = self.frame.extent(result.varies)
         return self.plan.temp(shape, result.dtype, rows)

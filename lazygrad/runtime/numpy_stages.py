@@ -194,6 +194,7 @@ def emit_contract(plan: Plan, stage: Contract) -> None:
         ),
         None,
     )
+    spare = place is None
     if place is None:
         place = plan.temp(domain, dtype, int(axis is not None), axis or 0)
     emit_gemm(plan, a, b, place)
@@ -201,7 +202,7 @@ def emit_contract(plan: Plan, stage: Contract) -> None:
     moves = [_front(m, axis) for m in _moves(stage.epilogue, len(domain))]
     frame = make_frame(_front(domain, axis), moves + [v.strides for v in views], axis is not None)
     first, *targets = [_framed(frame, v) for v in views]
-    writer = BodyWriter(plan, frame, _fronted_body(stage.epilogue, axis), first)
+    writer = BodyWriter(plan, frame, _fronted_body(stage.epilogue, axis), first, spare)
     writer.write([(s.value, t) for s, t in zip(stage.stores, targets, strict=True)])
 
 

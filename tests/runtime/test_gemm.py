@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -97,3 +98,17 @@ def test_a_product_goes_straight_to_its_output() -> None:
     k.contract((), (5, 6, 4), a.at(), b.at(), [out.at()], loads=[bias.over(None, 0)],
                epilogue=lambda m, acc, bias: m.add(acc, bias))  # fmt: skip
     assert source(k.kernel()) == ["dot(a0, a1, a2)", "add(a2, a3, a2)"]
+
+
+def test_an_update_of_a_weight_writes_over_the_product() -> None:
+    k = Build(1)
+    g, x, w = k.param((8, 6)), k.param((8, 4)), k.param((6, 4), "inout")
+    k.contract((), (6, 4, 8), g.at((1, 6)), x.at(), [w.at()], loads=[w.at()],
+               epilogue=lambda m, acc, w: m.sub(w, m.mul(acc, 0.5)))  # fmt: skip
+    text = "\n".join(source(k.kernel()))
+    assert re.search(r"dot\(.*\nmultiply\((\w+), k, \1\)\nsubtract\((\w+), \1, \2\)$", text)
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(s).astype("f4") for s in ((8, 6), (8, 4), (6, 4))]
+    found = run_all(k.kernel(), arrays)[2]
+    product = np.ascontiguousarray(arrays[0].T) @ arrays[1]
+    np.testing.assert_array_equal(found, arrays[2] - product * np.float32(0.5))
