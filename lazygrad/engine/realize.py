@@ -23,7 +23,7 @@ from lazygrad.engine.graph import DOOMED, HANDLES, HOOKS, PENDING, Graph, Node, 
 from lazygrad.engine.modes import LOCK, STATE
 from lazygrad.engine.program import Program, program_for, settings_key
 from lazygrad.engine.storage import Ref, Storage
-from lazygrad.errors import CaptureError
+from lazygrad.errors import CaptureError, LazygradError
 from lazygrad.ops.opdef import Array, Kind
 from lazygrad.ops.source import CONST, DATA, LITERAL
 
@@ -167,8 +167,8 @@ def _differentiable_roots(shown: list[Node]) -> list[Node]:
 class _Run:
     """One realization: which nodes, which of them come out, where their values go."""
 
-    def __init__(self, targets: Sequence[Node], segment: bool = False) -> None:
-        self.nodes = pending_set(targets)
+    def __init__(self, targets: Sequence[Node], nodes: list[Node], segment: bool = False) -> None:
+        self.nodes = nodes
         inside = {n.id for n in self.nodes}
         self._add_projections(inside)
         self.writes = [
@@ -343,7 +343,7 @@ def pinned_by_pending(ref: Ref) -> bool:
     return bool(_pins(set())(ref)) if PENDING or WRITES else False
 
 
-def realize_nodes(targets: Iterable[Node]) -> None:
+def realize_nodes(targets: Iterable[Node], with_readers: bool = False) -> None:
     """Compute the nodes, and whatever is worth keeping of what they need."""
     todo = [n for n in targets if not is_bound(n) or n.id in WRITES]
     if not todo:
@@ -358,13 +358,21 @@ def realize_nodes(targets: Iterable[Node]) -> None:
         if not todo:
             return
         pending = pending_set(todo)
+        readers = _readers_of(pending) if with_readers else []
+        if readers:
+            todo += readers
+            pending = pending_set(todo)
         if len(pending) > HUGE:
             _realize_in_segments(pending, todo)
             todo = [n for n in todo if n.id not in n.graph.values]
-            if not todo:
-                return
-        for graph in {n.graph for n in todo}:
-            _Run([n for n in todo if n.graph is graph]).execute()
+            pending = pending_set(todo)
+        graphs = {n.graph for n in todo}
+        if len(graphs) == 1:
+            _Run(todo, pending).execute()
+            return
+        for graph in graphs:
+            own = [n for n in todo if n.graph is graph]
+            _Run(own, pending_set(own)).execute()
 
 
 def _realize_in_segments(pending: list[Node], targets: list[Node]) -> None:
@@ -386,7 +394,7 @@ def _realize_in_segments(pending: list[Node], targets: list[Node]) -> None:
         cut = [n for n in part if last_use.get(n.id, block) > block or n.id in final]
         cut = [n for n in cut if n.op.kind is not Kind.CALL]
         if cut:
-            _Run(cut, segment=True).execute()
+            _Run(cut, pending_set(cut), segment=True).execute()
         temporary.extend(cut)
         alive: list[Node] = []
         for n in temporary:
@@ -409,29 +417,41 @@ def flush_writes(storages: Iterable[Storage]) -> None:
     if STATE.capture is not None:
         STATE.capture.eager = True  # a step: calls of the captured function run at once
         return
-    writes = [(s.pending, s.ref) for s in storages if s.pending is not None]
+    writes = [s.pending for s in storages if s.pending is not None]
     if writes and not STATE.trace:
-        realize_nodes([*(node for node, _ in writes), *_dependents({ref for _, ref in writes})])
+        try:
+            realize_nodes(writes, with_readers=True)
+        except LazygradError:  # a tensor that somebody still holds may fail: not the writes' fault
+            realize_nodes(writes)
 
 
-def _dependents(versions: set[Ref]) -> list[Node]:
-    """Nodes of live pending tensors that read a version which is about to be replaced.
+def _readers_of(nodes: list[Node]) -> list[Node]:
+    """Nodes of live pending tensors that read what these nodes read or compute.
 
-    Computing them in the same program spares keeping the old version: the loss, usually.
+    Computing them in the same program spares keeping old versions and inner values: the loss,
+    usually.
     """
-    live = {t._node.id: t._node for r in list(PENDING.values()) if (t := r()) is not None}
-    reads: set[int] = set()
-    for node in pending_set(live.values()):
-        value = node.graph.values.get(node.id)
-        if value is not None:
-            found = value in versions if isinstance(value, Ref) else False
-        elif node.op.kind is Kind.SOURCE:
-            found = isinstance(node.payload, Ref) and node.payload in versions
-        else:
-            found = any(n.id in reads for n in node.inputs)
-        if found:
-            reads.add(node.id)
-    return [n for i, n in live.items() if i in reads]
+    inside = {n.id for n in nodes}
+    others = [
+        t._node for r in list(PENDING.values())
+        if (t := r()) is not None and t._node is not None and t._node.id not in inside
+    ]  # fmt: skip
+    if not others:
+        return []
+    reads = {n.id for n in nodes if n.inputs or isinstance(n.payload, Ref)}  # constants are shared
+    seen: dict[int, Node] = {}
+    stack = list(others)
+    while stack:
+        node = stack.pop()
+        if node.id in seen or node.id in inside:
+            continue
+        seen[node.id] = node
+        if node.id not in node.graph.values:
+            stack.extend(node.inputs)
+    for i in sorted(seen):
+        if seen[i].id not in seen[i].graph.values and any(n.id in reads for n in seen[i].inputs):
+            reads.add(i)
+    return [n for n in others if n.id in reads]
 
 
 def stage_write(storage: Storage, node: Node) -> None:
