@@ -4,6 +4,8 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+collect_ignore_glob = ["golden/make_*.py"]  # scripts that need PyTorch
+
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=50)
 settings.register_profile(
     "thorough",
