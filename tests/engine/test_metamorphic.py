@@ -1,0 +1,211 @@
+"""What must never change a bit: realize points and order, capture, fusion, planner, modes, workers.
+
+Each way of running a program is compared with the plain one, byte by byte: values and gradients.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lazygrad as lg
+from lazygrad.config import config
+from lazygrad.testing import RandomProgram, programs
+
+Arrays = list[np.ndarray]
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "no fusion": {"no_fuse": True},
+    "no planner": {"no_planner": True},
+    "neither": {"no_fuse": True, "no_planner": True},
+    "poison": {"poison": True, "verify": True},
+    "eager": {"eager": True},
+    "vectorized": {"parallel": "vectorized"},
+    "chunked, 1 worker": {"parallel": "chunked", "num_workers": 1},
+    "chunked, 2 workers": {"parallel": "chunked", "num_workers": 2},
+    "chunked, 7 workers": {"parallel": "chunked", "num_workers": 7},
+    "chunked, 64 workers": {"parallel": "chunked", "num_workers": 64},
+}
+
+
+@contextmanager
+def setting(name: str) -> Iterator[None]:
+    with config.override(**SETTINGS[name]):
+        yield
+
+
+def same_bits(a: Arrays, b: Arrays, what: str) -> None:
+    assert len(a) == len(b)
+    for k, (x, y) in enumerate(zip(a, b, strict=True)):
+        assert x.dtype == y.dtype and x.shape == y.shape, f"{what}: value {k}"
+        if x.tobytes() != y.tobytes():
+            np.testing.assert_array_equal(x, y, err_msg=f"{what}: value {k}")
+            raise AssertionError(f"{what}: value {k} differs in the sign of a zero or in a NaN")
+
+
+def leaves_of(program: RandomProgram, dtype: Any) -> list[lg.Tensor]:
+    return [lg.tensor(a.astype(dtype), requires_grad=True) for a in program.inputs]
+
+
+def loss_of(values: list[lg.Tensor]) -> lg.Tensor:
+    """Something that every value has a part in."""
+    total = values[-1].sum()
+    for v in values[:-1]:
+        total = total + v.sum() * 0.5
+    return total
+
+
+def evaluate(
+    program: RandomProgram,
+    dtype: Any,
+    between: Callable[[int, lg.Tensor], None] = lambda k, t: None,
+    order: Callable[[list[Any]], list[Any]] = lambda results: results,
+    drop: bool = False,
+) -> Arrays:
+    """Values, loss and gradients; `between` sees each value as it is made."""
+    leaves = leaves_of(program, dtype)
+    values = list(leaves)
+    for k, line in enumerate(program.lines):
+        values.append(line.on_tensors(values))
+        between(k, values[-1])
+    loss = loss_of(values)
+    loss.backward()
+    shown = [loss] if drop else [*values, loss]
+    grads = [g for leaf in leaves if (g := leaf.grad) is not None]
+    results = [*shown, *grads]
+    for t in order(list(results)):
+        t.realize()
+    return [t.numpy(copy=True) for t in results]
+
+
+CASES = given(
+    program=programs(max_lines=10),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    seed=st.integers(0, 1000),
+)
+
+
+@settings(max_examples=40)
+@CASES
+def test_realize_points_and_order(program: RandomProgram, dtype: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    plain = evaluate(program, dtype)
+    same_bits(plain, evaluate(program, dtype), "a second run")
+    same_bits(plain, evaluate(program, dtype, order=lambda r: r[::-1]), "in reverse")
+
+    def shuffled(results: list[Any]) -> list[Any]:
+        rng.shuffle(results)
+        return results
+
+    same_bits(plain, evaluate(program, dtype, order=shuffled), "in random order")
+    same_bits(plain, evaluate(program, dtype, lambda k, t: t.realize()), "after every line")
+    some = set(rng.integers(0, len(program.lines) + 1, 3))
+    found = evaluate(program, dtype, lambda k, t: t.realize() if k in some else None)
+    same_bits(plain, found, f"after lines {some}")
+    alone = evaluate(program, dtype, drop=True)
+    same_bits(plain[-len(alone) :], alone, "only the loss and the gradients")
+
+
+@settings(max_examples=25)
+@CASES
+def test_settings(program: RandomProgram, dtype: Any, seed: int) -> None:
+    plain = evaluate(program, dtype)
+    for name in SETTINGS:
+        with setting(name):
+            same_bits(plain, evaluate(program, dtype), name)
+
+
+@settings(max_examples=25)
+@CASES
+def test_capture(program: RandomProgram, dtype: Any, seed: int) -> None:
+    """Captured whole, captured forward only, and captured with the backward pass inside."""
+    plain = evaluate(program, dtype)
+    leaves = leaves_of(program, dtype)
+
+    @lg.compute_graph
+    def forward(*inputs: lg.Tensor) -> list[lg.Tensor]:
+        values = program.run(*inputs)
+        return [*values, loss_of(values)]
+
+    @lg.compute_graph
+    def step(*inputs: lg.Tensor) -> list[lg.Tensor]:
+        for x in leaves:
+            x.grad = None
+        values = program.run(*inputs)
+        loss = loss_of(values)
+        loss.backward()
+        return [*values, loss]
+
+    for fn, name in [(forward, "forward"), (step, "step")]:
+        for turn in range(3):
+            for leaf in leaves:
+                leaf.grad = None
+            results = fn(*leaves)
+            if fn is forward:
+                results[-1].backward()
+            grads = [leaf.grad for leaf in leaves if leaf.grad is not None]
+            found = [t.numpy(copy=True) for t in [*results, *grads]]
+            same_bits(plain, found, f"{name}, call {turn}")
+
+
+# Sizes at which kernels are streamed and cut into chunks.
+
+
+def big(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def softmax_loss() -> Arrays:
+    x = lg.tensor(big(700, 501), requires_grad=True)
+    y = lg.nn.functional.cross_entropy(x, lg.arange(700) % 501)
+    y.backward()
+    return [y.numpy(), x.grad.numpy(copy=True)]
+
+
+def layer_norm() -> Arrays:
+    x = lg.tensor(big(1031, 257), requires_grad=True)
+    w = lg.tensor(big(257, seed=1), requires_grad=True)
+    mean = x.mean(dim=1, keepdim=True)
+    var = ((x - mean) ** 2).mean(dim=1, keepdim=True)
+    y = (x - mean) * (var + 1e-5).rsqrt() * w
+    (y * y.tanh()).sum().backward()
+    return [y.numpy(), x.grad.numpy(copy=True), w.grad.numpy(copy=True)]
+
+
+def reductions() -> Arrays:
+    x = lg.tensor(big(1999, 333), requires_grad=True)
+    parts = [x.sum(), x.sum(dim=0), x.T.sum(dim=0), x.max(), x.amax(dim=1), x.flip(0).mean(dim=0)]
+    total = sum(p.sum() for p in parts) + (x * x).sum().sqrt()
+    total.backward()
+    return [p.numpy(copy=True) for p in [*parts, total, x.grad]]
+
+
+def network() -> Arrays:
+    rng = lg.Generator(3)
+    sizes = [96, 700, 700, 10]
+    weights = [
+        lg.tensor(big(b, a, seed=a) / 10, requires_grad=True)
+        for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+    ]
+    h = lg.rand(311, 96, generator=rng)
+    for w in weights:
+        h = (h @ w.T).relu() * (lg.rand(h.shape[0], w.shape[0], generator=rng) > 0.1)
+    loss = h.logsumexp(dim=1).mean()
+    loss.backward()
+    return [loss.numpy(copy=True), *(w.grad.numpy(copy=True) for w in weights)]
+
+
+BIG = {f.__name__: f for f in (softmax_loss, layer_norm, reductions, network)}
+
+
+@pytest.mark.parametrize("name", BIG)
+def test_large_arrays(name: str) -> None:
+    plain = BIG[name]()
+    same_bits(plain, BIG[name](), "a second run")
+    for how in SETTINGS:
+        with setting(how):
+            same_bits(plain, BIG[name](), f"{name}: {how}")
