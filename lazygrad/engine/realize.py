@@ -465,6 +465,17 @@ def stage_write(storage: Storage, node: Node) -> None:
     WRITES[node.id] = storage
 
 
+def withdraw_write(storage: Storage, earlier: Node | None) -> None:
+    """Forget the pending next version of a storage; `earlier` is pending again, if anything."""
+    if storage.pending is earlier:
+        return
+    if storage.pending is not None:
+        WRITES.pop(storage.pending.id, None)
+    storage.pending = earlier
+    if earlier is not None and earlier.id not in earlier.graph.values:
+        WRITES[earlier.id] = storage
+
+
 def flush_old(graph: Graph) -> None:
     """Bound the growth of a graph: realize what is pending, cut what needs no gradient."""
     realize_graph(graph)

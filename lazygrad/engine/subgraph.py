@@ -15,7 +15,7 @@ from lazygrad.engine.body import Body, append_call, project
 from lazygrad.engine.chain import update
 from lazygrad.engine.graph import Graph
 from lazygrad.engine.modes import STATE, no_grad
-from lazygrad.engine.realize import WRITES, flush_writes
+from lazygrad.engine.realize import WRITES, flush_writes, withdraw_write
 from lazygrad.engine.tensor import Tensor
 from lazygrad.ops.source import DATA
 
@@ -56,9 +56,16 @@ class Subgraph:
         """
         if update(self, inputs, targets):
             return
+        storages = [t._storage for t in targets if t._storage is not None]
+        before = [s.pending for s in storages]
         for target, value in zip(targets, self(*inputs), strict=True):
             target.assign_(value)
-        flush_writes(list(WRITES.values()))
+        try:
+            flush_writes(list(WRITES.values()))
+        except BaseException:  # the step did not happen: its writes must not come later
+            for storage, pending in zip(storages, before, strict=True):
+                withdraw_write(storage, pending)
+            raise
 
     def _trace(self, specs: Sequence[Any]) -> Body:
         graph = Graph("subgraph")
