@@ -47,6 +47,7 @@ def main(argv: list[str] | None = None) -> float:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--length", type=int, default=1000, help="images, of which 20%% validate")
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--shrink", type=int, default=1, help="divide hidden widths by this")
     parser.add_argument("--lr", type=float, default=0.01)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
@@ -58,7 +59,8 @@ def main(argv: list[str] | None = None) -> float:
     train_batches = DataLoader(train, args.batch_size, shuffle=True)
     validation_batches = DataLoader(validation, args.batch_size)
 
-    model = Digits(SIZES[args.size])
+    first, *hidden, last = SIZES[args.size]
+    model = Digits((first, *(width // args.shrink for width in hidden), last))
     optimizer = lg.optim.SGD(model.parameters(), lr=args.lr)
 
     @lg.compute_graph

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The parser with its two commands."""
     top = argparse.ArgumentParser(prog="lazygrad", description=__doc__)
-    top.add_argument("--version", action="version", version=f"lazygrad {_version('lazygrad')}")
+    top.add_argument("--version", action="version", version=f"lazygrad {lg.__version__}")
     commands = top.add_subparsers(required=True, metavar="command")
     info = commands.add_parser("info", help="show versions, settings and what pictures need")
     info.set_defaults(run=show_info)
@@ -156,7 +156,7 @@ def show_info(args: argparse.Namespace) -> int:
     settings = {name: getattr(lg.config, name) for name in ("executor", "parallel", "num_workers")}
     blas = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
     rows = {
-        "lazygrad": _version("lazygrad"),
+        "lazygrad": lg.__version__,
         "Python": f"{platform.python_version()} on {platform.platform()}",
         "NumPy": f"{np.__version__} with {blas.get('name', 'unknown BLAS')}",
         **{name: _version(name) for name in ("ml_dtypes", "safetensors", "graphviz")},
