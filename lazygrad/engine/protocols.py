@@ -1,14 +1,16 @@
-"""The protocols that let NumPy and other array libraries take a tensor, and pickling."""
+"""The protocols of Python, NumPy and other array libraries, and pickling."""
 
 from __future__ import annotations
 
 import copy as _copy
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lazygrad.engine.modes import STATE
-from lazygrad.errors import LazygradError
+from lazygrad.engine.show import describe
+from lazygrad.errors import LazygradError, UnknownAttributeError, nearest
 from lazygrad.ops.opdef import all_ops
 from lazygrad.ops.scalar_math import WORDS
 
@@ -35,6 +37,52 @@ def _op_for(ufunc: Any) -> Any:
 
 
 _UFUNC_OPS: dict[str, Any] = {}
+
+
+class PythonProtocols:
+    """What Python asks of an object: text, truth, length, conversion to numbers."""
+
+    __slots__ = ()
+
+    def __repr__(self: Any) -> str:
+        return describe(self)
+
+    def __hash__(self: Any) -> int:
+        return id(self)
+
+    def __getattr__(self: Any, name: str) -> Any:
+        if name.startswith("__"):  # a protocol that somebody probes for
+            raise AttributeError(name)
+        known = [n for n in dir(type(self)) if not n.startswith("_")]
+        raise UnknownAttributeError(f"Tensor has no attribute {name!r}{nearest(name, known)}")
+
+    def __len__(self: Any) -> int:
+        if not self.shape:
+            raise TypeError("len() of a 0-d tensor")
+        return int(self.shape[0])
+
+    def __iter__(self: Any) -> Iterator[Tensor]:
+        if not self.shape:
+            raise TypeError("iteration over a 0-d tensor")
+        return iter([self[i] for i in range(self.shape[0])])
+
+    def __bool__(self: Any) -> bool:
+        if int(np.prod(self.shape)) != 1:
+            raise ValueError(
+                f"the truth of a tensor of shape {self.shape} is ambiguous; use .any() or .all()"
+            )
+        return bool(self.item())
+
+    def __float__(self: Any) -> float:
+        return float(self.item())
+
+    def __int__(self: Any) -> int:
+        return int(self.item())
+
+    def __index__(self: Any) -> int:
+        if self.dtype.is_floating_point:
+            raise TypeError(f"only integer tensors can be an index, this one is {self.dtype}")
+        return int(self.item())
 
 
 class NumpyProtocols:

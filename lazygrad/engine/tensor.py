@@ -2,21 +2,18 @@
 
 Operations never compute: they append a node and return its handle. Asking for a value realizes
 it. The methods by topic live in `engine/methods/`; this file holds what a tensor *is*: its node or
-storage, values in and out, gradients, and being shown.
+storage, values in and out, and writes.
 """
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
 
-from lazygrad.config import config
 from lazygrad.dtypes import DType, DTypeLike, as_dtype
 from lazygrad.engine import apply as _apply
-from lazygrad.engine.backward import run_backward
 from lazygrad.engine.convert import to_array
 from lazygrad.engine.graph import (
     HANDLES,
@@ -31,6 +28,7 @@ from lazygrad.engine.graph import (
 from lazygrad.engine.methods import (
     ArithmeticMethods,
     ConvertMethods,
+    GradientMethods,
     IndexMethods,
     LinalgMethods,
     RandomMethods,
@@ -39,7 +37,7 @@ from lazygrad.engine.methods import (
     ShowMethods,
 )
 from lazygrad.engine.modes import STATE
-from lazygrad.engine.protocols import NumpyProtocols
+from lazygrad.engine.protocols import NumpyProtocols, PythonProtocols
 from lazygrad.engine.realize import (
     flush_writes,
     pinned_by_pending,
@@ -47,25 +45,22 @@ from lazygrad.engine.realize import (
     stage_write,
     value_of,
 )
-from lazygrad.engine.show import GradFn, describe
 from lazygrad.engine.storage import Storage, export
 from lazygrad.errors import (
     DeviceError,
     EscapedTensorError,
     GradientError,
     ShapeError,
-    UnknownAttributeError,
-    nearest,
 )
 from lazygrad.ops.opdef import Array, OpDef, get_op
-from lazygrad.ops.source import DATA, DETACH, PARAM, VERSION
+from lazygrad.ops.source import DATA, VERSION
 from lazygrad.ops.source import STATE as STATE_OP
 from lazygrad.shapes import Shape
 
 
 class Tensor(
     ArithmeticMethods, ReduceMethods, ShapeMethods, IndexMethods, LinalgMethods, ConvertMethods,
-    RandomMethods, ShowMethods, NumpyProtocols,
+    RandomMethods, ShowMethods, GradientMethods, PythonProtocols, NumpyProtocols,
 ):  # fmt: skip
     """An n-dimensional array that is computed when somebody looks.
 
@@ -418,174 +413,6 @@ class Tensor(
         self._requires_grad = False
         if requires:
             self.requires_grad_()
-
-    # gradients ----------------------------------------------------------------------------
-
-    @property
-    def requires_grad(self) -> bool:
-        """Whether gradients flow through it."""
-        return self._node.requires_grad if self._node is not None else self._requires_grad
-
-    @requires_grad.setter
-    def requires_grad(self, flag: bool) -> None:
-        self.requires_grad_(flag)
-
-    def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Make it a leaf that collects a gradient, or stop it."""
-        if self._node is not None:
-            if requires_grad == self._node.requires_grad:
-                return self
-            if self._node.requires_grad:
-                raise GradientError("only leaves can stop requiring grad; use detach()")
-            self._become_leaf(Storage(self._array().copy()))
-        if requires_grad and not self.dtype.is_floating_point:
-            raise GradientError(f"only floating tensors can require grad, this one is {self.dtype}")
-        storage = self._storage
-        assert storage is not None
-        if requires_grad != self._requires_grad:
-            self._requires_grad = requires_grad
-            config.bump()
-            if requires_grad:
-                storage.owner = weakref.ref(self)
-                storage.op = PARAM if storage.op is DATA else storage.op
-            elif storage.op is PARAM:
-                storage.op = DATA
-        return self
-
-    @property
-    def is_leaf(self) -> bool:
-        """Whether the user made it, or it needs no gradient."""
-        return self._node is None or not self._node.requires_grad
-
-    @property
-    def grad(self) -> Tensor | None:
-        """The gradient that backward passes have accumulated, or None."""
-        if STATE.capture is not None:
-            return STATE.capture.read_grad(self)  # type: ignore[no-any-return]
-        return self._grad
-
-    @grad.setter
-    def grad(self, value: Tensor | None) -> None:
-        if value is not None and value.shape != self.shape:
-            raise ShapeError(f"a gradient of shape {value.shape} for a tensor of {self.shape}")
-        if STATE.capture is not None:
-            STATE.capture.write_grad(self, value)
-        else:
-            self._grad = value
-
-    @property
-    def grad_fn(self) -> GradFn | None:
-        """What made it, if a gradient flows through: shown as `<PowBackward>`."""
-        if self._node is None or not self._node.requires_grad:
-            return None
-        return GradFn(self._node)
-
-    def backward(
-        self,
-        gradient: Tensor | None = None,
-        retain_graph: bool | None = None,
-        create_graph: bool = False,
-    ) -> None:
-        """Add the gradients of this tensor to `.grad` of the leaves it depends on.
-
-        `gradient` is needed unless it has one element. Values saved for the backward pass are
-        released unless `retain_graph` (default: `create_graph`).
-        """
-        run_backward([self], [gradient], retain_graph, create_graph)
-
-    def backprop(self) -> None:
-        """As `backward()`, but `.grad` of the leaves is assigned, not added to."""
-        run_backward([self], [None], None, False, assign=True)
-
-    def retain_grad(self) -> None:
-        """Keep `.grad` for this tensor although it is not a leaf."""
-        if not self.requires_grad:
-            raise GradientError("retain_grad() on a tensor that does not require grad")
-        self._retains = True
-
-    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Handle:
-        """Call `hook(grad)` in each backward pass; what it returns replaces the gradient."""
-        if not self.requires_grad:
-            raise GradientError("register_hook() on a tensor that does not require grad")
-        if self._hooks is None:
-            self._hooks = {}
-        handle = Handle(self._hooks)
-        self._hooks[handle.key] = hook
-        config.bump()
-        return handle
-
-    def _run_hooks(self, g: Tensor) -> Tensor:
-        for hook in list((self._hooks or {}).values()):
-            changed = hook(g)
-            g = g if changed is None else changed
-        return g
-
-    def detach(self) -> Tensor:
-        """The same value without history; writes to either never show in the other."""
-        before = STATE.grad
-        STATE.grad = False
-        try:
-            return self.apply(DETACH)
-        finally:
-            STATE.grad = before
-
-    # being shown --------------------------------------------------------------------------
-
-    def __repr__(self) -> str:
-        return describe(self)
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # a protocol that somebody probes for
-            raise AttributeError(name)
-        known = [n for n in dir(type(self)) if not n.startswith("_")]
-        raise UnknownAttributeError(f"Tensor has no attribute {name!r}{nearest(name, known)}")
-
-    def __len__(self) -> int:
-        if not self.shape:
-            raise TypeError("len() of a 0-d tensor")
-        return self.shape[0]
-
-    def __iter__(self) -> Iterator[Tensor]:
-        if not self.shape:
-            raise TypeError("iteration over a 0-d tensor")
-        return iter([self[i] for i in range(self.shape[0])])
-
-    def __bool__(self) -> bool:
-        if int(np.prod(self.shape)) != 1:
-            raise ValueError(
-                f"the truth of a tensor of shape {self.shape} is ambiguous; use .any() or .all()"
-            )
-        return bool(self.item())
-
-    def __float__(self) -> float:
-        return float(self.item())
-
-    def __int__(self) -> int:
-        return int(self.item())
-
-    def __index__(self) -> int:
-        if self.dtype.is_floating_point:
-            raise TypeError(f"only integer tensors can be an index, this one is {self.dtype}")
-        return int(self.item())
-
-
-class Handle:
-    """Removes a hook."""
-
-    _count = 0
-
-    def __init__(self, table: dict[int, Any]) -> None:
-        Handle._count += 1
-        self.key = Handle._count
-        self._table = table
-
-    def remove(self) -> None:
-        """Take the hook away; a second time does nothing."""
-        self._table.pop(self.key, None)
-        config.bump()
 
 
 def user_site_text() -> str:

@@ -2,6 +2,7 @@
 
 from lazygrad.engine.methods.arithmetic import ArithmeticMethods
 from lazygrad.engine.methods.convert import ConvertMethods
+from lazygrad.engine.methods.gradient import GradientMethods
 from lazygrad.engine.methods.index import IndexMethods
 from lazygrad.engine.methods.linalg import LinalgMethods
 from lazygrad.engine.methods.random import RandomMethods
@@ -10,6 +11,6 @@ from lazygrad.engine.methods.shape import ShapeMethods
 from lazygrad.engine.methods.show import ShowMethods
 
 __all__ = [
-    "ArithmeticMethods", "ConvertMethods", "IndexMethods", "LinalgMethods", "RandomMethods",
-    "ReduceMethods", "ShapeMethods", "ShowMethods",
+    "ArithmeticMethods", "ConvertMethods", "GradientMethods", "IndexMethods", "LinalgMethods",
+    "RandomMethods", "ReduceMethods", "ShapeMethods", "ShowMethods",
 ]  # fmt: skip
