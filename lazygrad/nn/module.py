@@ -214,6 +214,8 @@ class Module(Tree):
         for kind in _KINDS:
             found = self.__dict__.get(kind, {}).get(name, _MISSING)
             if found is not _MISSING:
+                if capturing():  # used without being called: `x @ model.w`
+                    note_module(self)
                 return found
         hint = "" if name.startswith("__") else nearest(name, dir(self))
         raise UnknownAttributeError(f"{type(self).__name__!r} has no attribute {name!r}{hint}")

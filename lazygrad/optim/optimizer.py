@@ -31,6 +31,9 @@ Moments = dict[str, Tensor]
 On = tuple[str, ...]
 
 
+_PATTERNS = 64  # of gradients that are there and not; an optimizer keeps so many updates
+
+
 class Part(NamedTuple):
     """What one group contributes to a step; hashable, because a subgraph is made for it."""
 
@@ -173,6 +176,8 @@ class Optimizer:
             if targets:
                 run = self._subgraphs.get(layout)
                 if run is None:
+                    if len(self._subgraphs) >= _PATTERNS:
+                        self._subgraphs.clear()
                     run = self._subgraphs[layout] = Subgraph(partial(self._run, layout))
                 run.update(inputs, targets)
         return loss
@@ -229,12 +234,16 @@ class Optimizer:
     def ensure_state(
         self, group: ParamGroup, param: Tensor, names: tuple[str, ...]
     ) -> list[Tensor]:
-        """The moments of a parameter, made when it is first stepped."""
+        """The moments of a parameter, made when it is first stepped, in its dtype."""
         own = self.state.setdefault(param, {})
         for name in names:
             if name not in own:
                 value = np.full(param.shape, self.initial(group, name), param.dtype.dtype)
                 own[name] = state(value, name=name)
+            elif own[name].dtype is not param.dtype:  # the model was converted
+                storage = own[name]._storage
+                if storage is not None:
+                    own[name] = state(storage.current(), param.dtype, name)
         return [own[name] for name in names]
 
     def ensure_counter(self, group: ParamGroup) -> Tensor:

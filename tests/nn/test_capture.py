@@ -115,6 +115,15 @@ def test_plain_attributes_are_guarded() -> None:
     np.testing.assert_array_equal(forward(x).numpy(), model(x).numpy())
 
 
+def test_parameters_used_without_a_call_are_guarded() -> None:
+    model = nn.Module()
+    model.w = nn.Parameter([1.0, 2.0])
+    forward = lg.compute_graph(lambda x: x * model.w)
+    assert forward(lg.ones(2)).tolist() == [1, 2]
+    model.w = nn.Parameter([3.0, 4.0])
+    assert forward(lg.ones(2)).tolist() == [3, 4]
+
+
 def test_models_with_their_own_call_are_guarded_too() -> None:
     class Model(nn.Module):
         def __init__(self) -> None:
@@ -177,6 +186,26 @@ def test_clipping_works_between_backward_and_step(name: str) -> None:
     assert results[0][0] == results[1][0]
     for a, b in zip(results[0][1], results[1][1], strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_the_bound_of_clipping_may_be_an_argument_of_the_captured_function() -> None:
+    w = nn.Parameter([1.0])
+    optimizer = lg.optim.SGD([w], lr=1.0)
+
+    @lg.compute_graph
+    def step(bound: float) -> lg.Tensor:
+        optimizer.zero_grad()
+        (w * 10).sum().backward()
+        norm = nn.utils.clip_grad_norm_([w], bound)
+        optimizer.step()
+        return norm
+
+    value = 1.0
+    for bound in (0.5, 0.25, 2.0):
+        assert step(bound).item() == 10
+        value -= bound
+        assert w.item() == pytest.approx(value, rel=1e-6)
+    assert step.cache_info().misses == 1
 
 
 def test_clipping_reports_what_is_not_finite_and_checks_its_arguments() -> None:

@@ -142,6 +142,23 @@ def test_a_scalar_parameter() -> None:
     assert w.shape == () and w.dtype is lg.float32 and w.item() == pytest.approx(1.9)
 
 
+@pytest.mark.parametrize("wrap", [None, lg.compute_graph])
+def test_moments_follow_a_model_that_is_converted(wrap) -> None:
+    model = model_of()
+    opt = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    step = make_step(model, opt, wrap)
+    step(lg.ones(1, 3))
+    velocity = opt.state[model[0].weight]["momentum_buffer"].numpy(copy=True)
+    weight = model[0].weight.numpy(copy=True).astype(np.float64)
+    model.double()
+    step(lg.ones(1, 3, dtype=lg.float64))
+    held = opt.state[model[0].weight]["momentum_buffer"]
+    assert held.dtype is lg.float64
+    np.testing.assert_allclose(weight - 0.1 * held.numpy(), model[0].weight.numpy(), rtol=1e-15)
+    fresh = held.numpy() - 0.9 * velocity.astype(np.float64)
+    np.testing.assert_allclose(fresh, model[0].weight.grad.numpy(), rtol=1e-6, atol=1e-9)
+
+
 # Errors.
 
 

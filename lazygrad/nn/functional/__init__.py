@@ -1,5 +1,6 @@
 """The functional forms of layers, activations and losses, under PyTorch's names."""
 
+from lazygrad.engine.creation import one_hot
 from lazygrad.nn.functional.activation import (
     elu,
     gelu,
@@ -30,6 +31,7 @@ from lazygrad.nn.functional.layers import (
     layer_norm,
     linear,
     normalize,
+    pad,
     rms_norm,
 )
 from lazygrad.nn.functional.loss import (
@@ -47,7 +49,7 @@ from lazygrad.nn.functional.loss import (
 
 __all__ = [
     "linear", "embedding", "dropout", "layer_norm", "rms_norm", "batch_norm", "normalize",
-    "cosine_similarity",
+    "cosine_similarity", "one_hot", "pad",
     "relu", "relu6", "leaky_relu", "prelu", "elu", "selu", "silu", "mish", "gelu", "softplus",
     "softsign", "sigmoid", "hardsigmoid", "hardswish", "logsigmoid", "tanh", "hardtanh", "softmax",
     "softmin", "log_softmax",

@@ -165,3 +165,13 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     """The cosine of the angle between vectors along `dim`."""
     squares = (x1 * x1).sum(dim=dim) * (x2 * x2).sum(dim=dim)
     return (x1 * x2).sum(dim=dim) / squares.clamp(min=eps * eps).sqrt()
+
+
+def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
+    """`value` around the elements; `pad` counts from the last dimension: (left, right, top, ...).
+
+    >>> import lazygrad as lg
+    >>> lg.nn.functional.pad(lg.ones(2), (1, 2))
+    tensor([0., 1., 1., 0., 0.])
+    """
+    return input.pad(pad, mode, value)

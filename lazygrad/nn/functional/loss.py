@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from lazygrad.engine.tensor import Tensor, apply
+from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError, DTypeError, ShapeError, nearest
 from lazygrad.nn.functional.activation import logsigmoid
 from lazygrad.ops.effect import CHECK_INDEX
-from lazygrad.ops.source import IOTA
 
 _REDUCTIONS = ("none", "mean", "sum")
 
@@ -80,17 +79,11 @@ def _one_hot(name: str, input: Tensor, target: Tensor, ignore_index: int) -> Ten
     index = target.long().apply(
         CHECK_INDEX, low=0, high=count, what=f"{name}: label", ignore=ignore_index
     )
-    mask = index.unsqueeze(axis) == _positions(index, count, input.ndim, axis)
+    line = tuple(count if i == axis else 1 for i in range(input.ndim))
+    mask = index.unsqueeze(axis) == index._iota(line, axis)
     if not 0 <= ignore_index < count:
         return mask  # an ignored index is no class, so it points to nothing anyway
     return mask & (target != ignore_index).unsqueeze(axis)
-
-
-def _positions(index: Tensor, count: int, ndim: int, axis: int) -> Tensor:
-    """0 .. count - 1 along `axis`, in the graph of `index`."""
-    shape = tuple(count if i == axis else 1 for i in range(ndim))
-    with index.graph:
-        return apply(IOTA, shape=shape, dtype=index.dtype, axis=axis)
 
 
 def _weight_row(name: str, weight: Tensor, input: Tensor) -> Tensor:
