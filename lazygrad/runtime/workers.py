@@ -74,8 +74,7 @@ class _Pool:
         try:
             task(0)
         finally:
-            for _ in range(1, count):
-                done.acquire()
+            _wait(done, count - 1)
 
     def _start(self) -> None:
         inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -92,6 +91,19 @@ def _reporting(task: Task, number: int, done: threading.Semaphore) -> Callable[[
             done.release()
 
     return call
+
+
+def _wait(done: threading.Semaphore, count: int) -> None:
+    """Wait for all, also when the user interrupts: threads still write into the buffers."""
+    interrupted: KeyboardInterrupt | None = None
+    while count:
+        try:
+            done.acquire()
+            count -= 1
+        except KeyboardInterrupt as error:
+            interrupted = error
+    if interrupted is not None:
+        raise interrupted
 
 
 def _serve(inbox: SimpleQueue[Callable[[], None]]) -> None:
@@ -150,7 +162,7 @@ def _run_parallel(
     def work(thread: int) -> None:
         for share in todo:
             for chunk in share:
-                if failed and chunk > min(failed):
+                if failed and chunk > min(tuple(failed)):
                     return
                 lo, hi = borders[chunk]
                 try:
