@@ -10,7 +10,7 @@ import numpy as np
 
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.show import describe
-from lazygrad.errors import LazygradError, UnknownAttributeError, nearest
+from lazygrad.errors import GradientError, LazygradError, UnknownAttributeError, nearest
 from lazygrad.ops.opdef import all_ops
 from lazygrad.ops.scalar_math import WORDS
 
@@ -37,6 +37,19 @@ def _op_for(ufunc: Any) -> Any:
 
 
 _UFUNC_OPS: dict[str, Any] = {}
+
+
+def _as_tensor_op(ufunc: Any, inputs: tuple[Any, ...]) -> Any:
+    """The result of a ufunc as an operation on tensors: an op, or the method of that name."""
+    first = next(x for x in inputs if hasattr(x, "_node"))
+    op = _op_for(ufunc)
+    if op is not None:
+        return type(first)._apply_any(op, *inputs)
+    method = getattr(type(first), ufunc.__name__, None)
+    if method is None:
+        return None
+    head, *rest = inputs
+    return method(first._lift(head), *rest)
 
 
 class PythonProtocols:
@@ -100,16 +113,21 @@ class NumpyProtocols:
 
     def __array_ufunc__(self: Any, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         out = kwargs.pop("out", None)
-        op = _op_for(ufunc)
-        if method == "__call__" and op is not None and not kwargs:
-            first = next(x for x in inputs if hasattr(x, "_node"))
-            result = type(first)._apply_any(op, *inputs)
+        result = None
+        if method == "__call__" and not kwargs:
+            result = _as_tensor_op(ufunc, inputs)
+        if result is not None:
             if out is None or (isinstance(out[0], np.ndarray) and not out[0].flags.writeable):
                 return result  # `p.data -= t`: the array is read-only, the result is assigned
             if hasattr(out[0], "_node"):
                 return out[0]._rebind(result)
             np.copyto(out[0], result.numpy(), casting="same_kind")
             return out[0]
+        if STATE.grad and any(getattr(x, "requires_grad", False) for x in inputs):
+            raise GradientError(
+                f"np.{ufunc.__name__} in this form is no operation of lazygrad, so its gradient would"
+                " be lost: pass tensor.detach(), or write it with tensor methods"
+            )
         arrays = [x.numpy() if hasattr(x, "_node") else x for x in inputs]
         if out is not None:
             kwargs["out"] = out
