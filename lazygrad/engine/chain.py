@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from lazygrad.engine.replay import Replay
     from lazygrad.engine.subgraph import Subgraph
 
-Feed = Any  # Ref: a pinned version; ndarray: a private copy; (seed, counter): a random key
+Feed = Any  # Ref: a pinned version; ndarray: a private copy, None once used; (seed, counter)
 
 
 class Call:
@@ -95,7 +95,11 @@ class Call:
                 nodes.append(key_node(graph, *what))
                 continue
             if type(what) is not Ref:
-                storage = Storage(what, inner.dtype)
+                storage = (
+                    Storage.released(inner.shape, inner.dtype)
+                    if what is None
+                    else Storage(what, inner.dtype)
+                )
                 transient.append(storage)
                 what = storage.ref
             nodes.append(

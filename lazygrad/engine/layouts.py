@@ -7,9 +7,9 @@ where a view is not enough:
 
 - a reshape that strides cannot express, and walks with negative steps (NumPy's loops round
   differently over them);
-- operands of reductions and of opaque ops, which must be dense in their own logical shape, so that
-  their rounding does not depend on where the operand came from; products whose operands BLAS
-  cannot read, or that share a buffer (BLAS takes another path for a matrix and itself);
+- operands of opaque ops, which get dense arrays, so that their rounding does not depend on where
+  an operand came from; products whose operands BLAS cannot read, or that share a buffer (BLAS takes
+  another path for a matrix and itself);
 - outputs, kept values and writes that are not the one value stored there.
 """
 
@@ -36,7 +36,7 @@ COPY = OpDef(
 )
 
 ARENA, OUTPUT, WRITE = "arena", "output", "write"
-DENSE = (Kind.REDUCE, Kind.OPAQUE, Kind.RANDOM, Kind.EFFECT)  # kinds with dense operands
+DENSE = (Kind.OPAQUE, Kind.RANDOM, Kind.EFFECT)  # kinds with dense operands
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +157,6 @@ class _Arranger(Editor):
             root, found = self.root[below], node.op.view(self.layout[below], **node.attrs)
             assert found is not None, "the operand of a reshape is copied before"
             layout = found
-        elif is_stored(node):
-            guard = -1  # whoever reads it comes after its kernel, and that after the effect
         self.root.append(root)
         self.layout.append(layout)
         self.guard.append(guard)

@@ -112,9 +112,6 @@ def find_buffers(
                 held[i] = held[old]
             held[i].values.append(i)
             held[i].death = max(held[i].death, last.get(i, k))
-        for root in reads[k]:
-            if root in held:
-                held[root].death = max(held[root].death, k)
     return buffers, overs
 
 

@@ -54,10 +54,9 @@ class _Graph:
             for j in layouts.frozen.nodes[i].inputs:
                 root = layouts.root[j]
                 self.readers.setdefault(root, set()).add(k)
-                for needed in (root, layouts.guard[j]):
-                    at = self.where.get(needed, k)
-                    if at != k:
-                        self.edge(at, k)
+                at = self.where.get(root, k)
+                if at != k:
+                    self.edge(at, k)
 
     def edge(self, first: int, then: int) -> None:
         """Make one group run before another."""
@@ -249,7 +248,7 @@ def schedule(layouts: Layouts, groups: list[Group]) -> Schedule:
         k for k, g in enumerate(groups)
         if layouts.frozen.nodes[g.nodes[0]].op.kind is Kind.EFFECT
     ]  # fmt: skip
-    start = effects[-1] + 1 if effects else 0  # checks and what they need stay in front
+    start = effects[-1] + 1 if effects else 0  # checks and what they need stay in front, in order
     overwrites = _order_writes(graph)
     sizes = _Sizes(graph)
     orders = {"user": _by_priority(graph, start, float, lambda k: None)}

@@ -78,6 +78,13 @@ class Storage:
         self.label = ""
         self.written_at: Any = None
 
+    @classmethod
+    def released(cls, shape: Shape, dtype: DType) -> Storage:
+        """A storage whose array is gone: it can be drawn, not read."""
+        found = cls(np.broadcast_to(np.zeros((), dtype.dtype), shape), dtype)
+        found.array = None
+        return found
+
     def current(self) -> Array:
         """The array of the current version."""
         return self.ref.array()
