@@ -10,6 +10,7 @@ from lazygrad.engine.program import compile_graph
 from lazygrad.errors import IndexOutOfRangeError
 from lazygrad.ops.effect import CHECK_INDEX
 from lazygrad.ops.elementwise import ADD, CAST, EXP, MUL, NEG, SUB
+from lazygrad.ops.opdef import Kind, OpDef
 from lazygrad.ops.sort import CUMSUM
 from tests.engine.build import GraphBuilder, arrays_for, evaluate
 from tests.engine.fuzz import VARIANTS, variant
@@ -128,6 +129,49 @@ def test_a_new_state_that_is_checked_is_written_after_the_check() -> None:
     assert state.tolist() == [1, 2, 3]
     program.run([state, np.array([1, 1, 1])], [], [state])
     assert state.tolist() == [2, 3, 4]
+
+
+def test_checks_come_first_in_every_order() -> None:
+    """Also where another order than the user's needs less memory."""
+    g = GraphBuilder()
+    x, s, labels = g.data((100,)), g.state((100,)), g.data((3,), int64)
+    wide = []
+    for k in range(5):
+        branch = g(CUMSUM, g(MUL, x, g.literal(float(k + 2))), axis=0)
+        wide.append(g(CUMSUM, g.expand(g.reshape(branch, 1, 100), 50, 100), axis=0))
+    new = g(ADD, s, x)
+    total = g.sum(new, 0)
+    for w in wide:
+        total = g(ADD, total, g.sum(g(CUMSUM, w, axis=1), 0, 1))
+    g(CHECK_INDEX, labels, low=0, high=2, what="label")
+    program = compile_graph(g.finish([total], writes=[(1, new)]))
+    assert program.memory.order != "user"
+    ops = [program.frozen.nodes[i].op.name for i in program.kernels[0].nodes]
+    assert ops == ["check_index"]
+
+
+def test_kernels_of_sources_never_wait_for_each_other() -> None:
+    """Two values of sources, each read by an opaque op, and sums of them in both directions."""
+    g = GraphBuilder()
+    a, b = g(EXP, g.data((4,))), g(EXP, g.data((4,)))
+    first, second = g(CUMSUM, a, axis=0), g(CUMSUM, b, axis=0)
+    same_everywhere(g.finish([first, second, g(ADD, a, b), g(SUB, b, a)]), exact=False)
+
+
+def test_opaque_ops_get_dense_operands() -> None:
+    seen = []
+
+    def look(x):
+        seen.append(x.flags.c_contiguous)
+        return np.array(x)
+
+    looker = OpDef("look", Kind.OPAQUE, lambda x: (x.shape, x.dtype), look)
+    g = GraphBuilder()
+    x = g.data((3, 4))
+    y = g(EXP, x)
+    outputs = [g(looker, v) for v in (g.t(x), g.t(y), g.expand(g.literal(1.0), 2, 2))]
+    evaluate(compile_graph(frozen := g.finish(outputs)), arrays_for(frozen))
+    assert seen == [True] * 3
 
 
 def test_what_reads_a_checked_value_runs_after_the_check() -> None:
