@@ -40,16 +40,13 @@ _UFUNC_OPS: dict[str, Any] = {}
 
 
 def _as_tensor_op(ufunc: Any, inputs: tuple[Any, ...]) -> Any:
-    """The result of a ufunc as an operation on tensors: an op, or the method of that name."""
+    """The result of a ufunc as an operation on tensors: the method of that name, or the op."""
     first = next(x for x in inputs if hasattr(x, "_node"))
-    op = _op_for(ufunc)
-    if op is not None:
-        return type(first)._apply_any(op, *inputs)
     method = getattr(type(first), ufunc.__name__, None)
-    if method is None:
-        return None
-    head, *rest = inputs
-    return method(first._lift(head), *rest)
+    if method is not None:
+        return method(first._lift(inputs[0]), *inputs[1:])
+    op = _op_for(ufunc)
+    return None if op is None else type(first)._apply_any(op, *inputs)
 
 
 class PythonProtocols:
