@@ -101,15 +101,18 @@ def _structural_key(nodes: list[Node], roots: list[int], extra: Any) -> Any:
     return (tuple(parts), tuple(roots), extra, settings_key())
 
 
+def _waiting() -> list[Node]:
+    """What is still to be computed for somebody: pending tensors, pending writes."""
+    live = [t._node for r in list(PENDING.values()) if (t := r()) is not None]
+    live += [s.pending for s in WRITES.values()]
+    return [n for n in live if n is not None]
+
+
 def _outside_readers(inside: set[int]) -> list[Node]:
     """The nodes of the set that pending tensors outside of it read (projections included)."""
     found: dict[int, Node] = {}
     seen: set[int] = set()
-    stack = [
-        t._node
-        for r in list(PENDING.values())
-        if (t := r()) is not None and t._node is not None and t._node.id not in inside
-    ]
+    stack = [n for n in _waiting() if n.id not in inside]
     while stack:
         node = stack.pop()
         if node.id in seen or node.id in node.graph.values or node.op.kind is Kind.SOURCE:
@@ -285,7 +288,7 @@ def _settle(nodes: list[Node]) -> None:
     ]  # fmt: skip
     if not (doomed or done or arguments):
         return
-    needed = _pending_reach() if PENDING else set()
+    needed = {n.id for n in pending_set(_waiting())}
     for n in doomed:
         if n.id not in HANDLES and n.id not in needed:
             DOOMED.discard(n.id)
@@ -303,12 +306,6 @@ def _finished(call: Node) -> bool:
     return not call.requires_grad or call.id in call.graph.saved
 
 
-def _pending_reach() -> set[int]:
-    """Ids of the bound nodes that pending tensors read."""
-    live = [t._node for r in list(PENDING.values()) if (t := r()) is not None]
-    return {n.id for n in pending_set([n for n in live if n is not None])}
-
-
 def _nothing(ref: Ref) -> bool:
     return False
 
@@ -317,12 +314,7 @@ def _pins(running: set[int]) -> Any:
     """A test whether a pending tensor or write outside of the running set reads a version."""
     held: set[Ref] = set()
     seen: set[int] = set()
-    stack = [
-        t._node
-        for r in list(PENDING.values())
-        if (t := r()) is not None and t._node is not None and t._node.id not in running
-    ]
-    stack += [s.pending for s in WRITES.values() if s.pending is not None]
+    stack = _waiting()
     while stack:
         node = stack.pop()
         if node.id in seen or node.id in running:

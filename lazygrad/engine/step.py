@@ -18,7 +18,7 @@ from lazygrad.engine.freeze import freeze
 from lazygrad.engine.graph import PENDING, Node
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.program import Program, program_for
-from lazygrad.engine.realize import flush_writes, pinned_by_pending
+from lazygrad.engine.realize import WRITES, flush_writes, pinned_by_pending
 from lazygrad.engine.storage import Ref, Storage
 from lazygrad.engine.tensor import Tensor
 from lazygrad.ops.opdef import Array, Kind
@@ -91,7 +91,7 @@ class Step:
             what.array if kind == "storage" else what if kind == "const" else bind(kind, what)
             for kind, what in self.bound
         ]
-        pinned = pinned_by_pending if PENDING else _nobody
+        pinned = pinned_by_pending if PENDING or WRITES else _nobody
         targets: list[Any] = [
             s.array
             if pinned is _nobody and s.exported is None and s.ref.pins == 0 and s.ref.shown is None

@@ -236,6 +236,7 @@ def trajectory(setup: tuple[Any, ...], events: list[Any], wrap: Any) -> list[np.
     zero=st.sampled_from(["inside", "outside", "absent"]),
     events=st.lists(EVENTS, min_size=3, max_size=14),
 )
+@example("update only", "sgd", True, "inside", [("batch", 4, True)] * 3)
 def test_captured_training_equals_plain_training(
     style: str, optimizer: str, batch_norm: bool, zero: str, events: list[Any]
 ) -> None:
