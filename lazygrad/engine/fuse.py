@@ -220,7 +220,7 @@ class Fuser:
         pulled = self._waiting_for(i)
         if pulled:
             producers += [g for k in pulled for g in self._producers(k)]
-        self._join([*pulled, i], producers, "")
+        self._join([*pulled, i], producers, "it reads only sources")
 
     def _scalar(self, i: int) -> None:
         """A 0-d value made of 0-d sources."""
