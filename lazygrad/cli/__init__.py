@@ -103,12 +103,14 @@ def run_training(args: argparse.Namespace) -> int:
     batch_size = args.batch_size or task.batch_size
     widths = task.widths[args.size]
     model = network(widths)
-    name = args.optimizer or task.optimizer
-    lr = args.lr or task.lr[name]
-    optimizer = OPTIMIZERS[name](model.parameters(), lr=lr)
+    for name, parameter in model.named_parameters():
+        parameter.name = name  # for the picture
+    rule = args.optimizer or task.optimizer
+    lr = args.lr or task.lr[rule]
+    optimizer = OPTIMIZERS[rule](model.parameters(), lr=lr)
     epochs = args.epochs or task.epochs
     print(f"{args.task}: {len(train)} examples to train, {len(validation)} to validate")
-    print(f"network {_arrows(widths)}, {name} with lr {lr:g}, batches of {batch_size}, ", end="")
+    print(f"network {_arrows(widths)}, {rule} with lr {lr:g}, batches of {batch_size}, ", end="")
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
     trainer = Trainer(model, optimizer, task.loss(model), task.correct)
     trainer.fit(
