@@ -18,7 +18,7 @@ import numpy as np
 
 from lazygrad.config import config
 from lazygrad.engine.capture import note_module
-from lazygrad.engine.modes import enable_grad, no_grad
+from lazygrad.engine.modes import capturing, enable_grad, no_grad
 from lazygrad.engine.subgraph import Subgraph
 from lazygrad.engine.tensor import Tensor, state
 from lazygrad.errors import ArgumentError, ArgumentTypeError
@@ -43,6 +43,43 @@ class Part(NamedTuple):
     counted: bool
     active: tuple[int, ...]  # which parameters have a gradient
     total: int
+
+
+class Plan:
+    """What a step reads and writes, until the configuration or the set of gradients changes."""
+
+    __slots__ = ("epoch", "idle", "inputs", "params", "places", "run", "targets")
+
+    def __init__(
+        self, run: Subgraph, inputs: list[Tensor], targets: list[Tensor], params: list[Tensor],
+        idle: list[Tensor],
+    ) -> None:  # fmt: skip
+        self.run = run
+        self.inputs = inputs
+        self.targets = targets
+        self.params = params  # those with a gradient
+        self.idle = idle
+        index = {id(t): i for i, t in enumerate(inputs)}
+        self.places = [index[id(p)] + 1 for p in params]  # a gradient follows its parameter
+        for place in self.places:
+            inputs[place] = inputs[place - 1]  # hold no gradient of this step
+        self.epoch = config.epoch
+
+    def serves(self) -> bool:
+        """Whether a step can use it: nothing changed, and the same parameters have gradients."""
+        if self.epoch != config.epoch or capturing():
+            return False
+        for p in self.params:
+            if p._grad is None:
+                return False
+        return all(p._grad is None for p in self.idle)
+
+    def inputs_now(self) -> list[Tensor]:
+        """The inputs with the gradients of this step."""
+        found: list[Any] = self.inputs.copy()
+        for place, p in zip(self.places, self.params, strict=True):
+            found[place] = p.grad
+        return found
 
 
 class Optimizer:
@@ -85,6 +122,7 @@ class Optimizer:
         self.param_groups: list[ParamGroup] = []
         self.state: dict[Tensor, Moments] = {}
         self._subgraphs: dict[tuple[Part, ...], Subgraph] = {}
+        self._plan: Plan | None = None
         self._masks: dict[tuple[int, tuple[int, ...]], Tensor] = {}
         given = list(params)
         if not given:
@@ -171,16 +209,34 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        plan = self._plan
+        if plan is None or not plan.serves():
+            plan = self._make_plan()
+        if plan is not None:
+            with no_grad():
+                plan.run.update(plan.inputs_now(), plan.targets)
+        return loss
+
+    def _make_plan(self) -> Plan | None:
+        """Gather what a step needs; None when no parameter has a gradient."""
         with no_grad():
             layout, inputs, targets = self._gather()
-            if targets:
-                run = self._subgraphs.get(layout)
-                if run is None:
-                    if len(self._subgraphs) >= _PATTERNS:
-                        self._subgraphs.clear()
-                    run = self._subgraphs[layout] = Subgraph(partial(self._run, layout))
-                run.update(inputs, targets)
-        return loss
+        if not targets:
+            return None
+        run = self._subgraphs.get(layout)
+        if run is None:
+            if len(self._subgraphs) >= _PATTERNS:
+                self._subgraphs.clear()
+            run = self._subgraphs[layout] = Subgraph(partial(self._run, layout))
+        params = [p for group in self.param_groups for p in group.params]
+        active = {id(t) for t in targets}
+        plan = Plan(
+            run, inputs, targets, [p for p in params if id(p) in active],
+            [p for p in params if id(p) not in active],
+        )  # fmt: skip
+        if not capturing():
+            self._plan = plan
+        return plan
 
     def _gather(self) -> tuple[tuple[Part, ...], list[Tensor], list[Tensor]]:
         """The layout of a step, the tensors that it reads, and those that it writes."""
@@ -276,7 +332,7 @@ class Optimizer:
         restore(self, state_dict)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_subgraphs": {}, "_masks": {}}
+        return {**self.__dict__, "_subgraphs": {}, "_masks": {}, "_plan": None}
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]
