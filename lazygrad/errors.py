@@ -7,8 +7,8 @@ are raised where the mistake was made: as a node is appended, not when it is com
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
+from importlib import import_module
 
 
 class LazygradError(Exception):
@@ -111,5 +111,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     >>> nearest("sze", ["size", "shape"])
     "; did you mean 'size'?"
     """
+    difflib = import_module("difflib")  # only mistakes need it
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
