@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lazygrad.dtypes import uint64
-from lazygrad.engine.body import Body
+from lazygrad.engine.body import Body, between
 from lazygrad.engine.graph import HOOKS, Graph, Node
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.storage import Storage
@@ -24,6 +24,9 @@ from lazygrad.ops.source import DATA, VERSION
 
 if TYPE_CHECKING:
     from lazygrad.engine.tensor import Tensor
+
+
+SCALARS = (float, np.floating)
 
 
 class Input:
@@ -211,8 +214,7 @@ class Capture:
     def refuse_value(self, t: Any) -> None:
         """Values do not exist yet."""
         node = t._node
-        if node is not None and node.weak and isinstance(node.payload, Input):
-            raise NeedsValue(node.payload.index)
+        self._need_float(node)
         site = node.where if node is not None else None
         made = f" (a tensor of shape {t.shape} made at {site})" if site else f" (shape {t.shape})"
         raise CaptureError(
@@ -223,10 +225,29 @@ class Capture:
 
     def array_of(self, t: Any) -> CapturedArray:
         """The stand-in for `.data` and `.numpy()`."""
-        node = t._node
-        if node is not None and node.weak and isinstance(node.payload, Input):
-            raise NeedsValue(node.payload.index)
+        self._need_float(t._node)
         return CapturedArray(t)
+
+    def _need_float(self, node: Node | None) -> None:
+        """Ask for the Python value of a float argument when a value is made from nothing else."""
+        if node is None or node.shape:
+            return
+        found = -1
+        for n in between((), [node]):
+            if isinstance(n.payload, Input):
+                index = n.payload.index
+                if n.payload.kind != "arg" or not isinstance(self._leaves[index], SCALARS):
+                    return
+                found = index
+        if found >= 0:
+            raise NeedsValue(found)
+
+    def rebound_argument(self) -> tuple[int, Node] | None:
+        """An argument that the function changed in place, and what it became."""
+        for index, stand_in in self._arguments.items():
+            if not isinstance(stand_in._node.payload, Input):
+                return index, stand_in._node
+        return None
 
     def before_write(self, storage: Storage) -> None:
         """Note a storage before its first write, so that the trace leaves it as it was."""

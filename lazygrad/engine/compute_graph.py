@@ -188,6 +188,14 @@ class CapturedFunction(Reports):
             ]
             args = unflatten(tree, values)
             result = self._fn(*args[0], **args[1]) if with_kwargs else self._fn(*args)
+            changed = capture.rebound_argument()
+            if changed is not None:
+                index, node = changed
+                raise CaptureError(
+                    f"{self.__name__}: argument {self._path(tree, index)!r} is changed in place at"
+                    f" {node.where} inside a captured function, which its caller would not see;"
+                    " make a new tensor (x = x * 2) and return it"
+                )
             results, out_tree, single = _results(result)
             captured = capture.finish(results)
         finally:

@@ -101,6 +101,8 @@ class NumpyProtocols:
     __slots__ = ()
 
     def __array__(self: Any, dtype: Any = None, copy: bool | None = None) -> Any:
+        if STATE.capture is not None:
+            STATE.capture.refuse_value(self)
         array = self.numpy()
         if dtype is not None and np.dtype(dtype) != array.dtype:
             if copy is False:

@@ -150,3 +150,45 @@ def export(array: Array) -> Array:
     flat: Any = array.reshape(-1).view(np.uint8)
     raw = memoryview(flat).toreadonly()
     return np.frombuffer(raw, np.uint8).view(array.dtype).reshape(array.shape)
+
+
+def _replaced(name: str) -> Any:
+    """An in-place operator that makes a new array where writing is not allowed."""
+    in_place, operator = getattr(np.ndarray, name), getattr(np.ndarray, name.replace("__i", "__"))
+
+    def method(self: Array, other: Any) -> Any:
+        if self.flags.writeable:  # a copy that belongs to the user
+            return in_place(self, other)
+        return operator(self.view(np.ndarray), other)
+
+    method.__name__ = name
+    return method
+
+
+class ReadOnly(np.ndarray):
+    """What `.data` gives: a read-only array whose `-=` and the like make a new array.
+
+    Python then assigns the new array: `p.data -= 0.1 * p.grad.data`.
+    """
+
+    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
+        """Results of functions are plain."""
+        return array[()] if return_scalar else array
+
+    __iadd__ = _replaced("__iadd__")
+    __isub__ = _replaced("__isub__")
+    __imul__ = _replaced("__imul__")
+    __itruediv__ = _replaced("__itruediv__")
+    __ifloordiv__ = _replaced("__ifloordiv__")
+    __imod__ = _replaced("__imod__")
+    __ipow__ = _replaced("__ipow__")
+    __iand__ = _replaced("__iand__")
+    __ior__ = _replaced("__ior__")
+    __ixor__ = _replaced("__ixor__")
+    __imatmul__ = _replaced("__imatmul__")
+
+    def __repr__(self) -> str:
+        return repr(self.view(np.ndarray))
+
+    def __reduce__(self) -> Any:
+        return self.view(np.ndarray).__reduce__()

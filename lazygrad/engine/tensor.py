@@ -45,7 +45,7 @@ from lazygrad.engine.realize import (
     stage_write,
     value_of,
 )
-from lazygrad.engine.storage import Storage, export
+from lazygrad.engine.storage import ReadOnly, Storage, export
 from lazygrad.errors import (
     DeviceError,
     EscapedTensorError,
@@ -308,7 +308,8 @@ class Tensor(
         While a function is being captured the array answers `shape`, `dtype`, `ndim`, `size` and
         `len()`, and arithmetic on it stays lazy.
         """
-        return self.numpy()
+        array = self.numpy()
+        return array.view(ReadOnly) if isinstance(array, np.ndarray) else array
 
     @data.setter
     def data(self, value: Any) -> None:
