@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lazygrad.config import config
+from lazygrad.engine.compiler import settings_key
 from lazygrad.engine.emit import ZONE, build_kernels, emit_code, lower_all
 from lazygrad.engine.executable import (
     CompiledProgram,
@@ -126,14 +127,6 @@ class ProgramCache:
 
     def __len__(self) -> int:
         return len(self._programs)
-
-
-def settings_key() -> tuple[Any, ...]:
-    """The settings that a program depends on."""
-    return (
-        config.executor, config.parallel, config.num_workers, config.no_fuse, config.no_planner,
-        config.poison, config.validate, config.verify,
-    )  # fmt: skip
 
 
 CACHE = ProgramCache()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,14 +18,17 @@ from lazygrad.config import config
 from lazygrad.engine.anomaly import inspect
 from lazygrad.engine.autodiff import is_leaf, pullback
 from lazygrad.engine.body import project
+from lazygrad.engine.compiler import program_for, settings_key
 from lazygrad.engine.freeze import freeze
 from lazygrad.engine.graph import DOOMED, HANDLES, HOOKS, PENDING, Graph, Node, Saved, mark_realized
 from lazygrad.engine.modes import LOCK, STATE
-from lazygrad.engine.program import Program, program_for, settings_key
 from lazygrad.engine.storage import Ref, Storage
 from lazygrad.errors import CaptureError, LazygradError
 from lazygrad.ops.opdef import Array, Kind
 from lazygrad.ops.source import CONST, DATA, LITERAL
+
+if TYPE_CHECKING:
+    from lazygrad.engine.program import Program
 
 WRITES: dict[int, Storage] = {}  # node id -> the storage that it is the next version of
 SEGMENT = 256  # nodes per program when a huge pending graph is cut

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lazygrad.engine.compiler import program_for
 from lazygrad.engine.freeze import freeze
 from lazygrad.engine.graph import HOOKS
-from lazygrad.engine.program import Program, program_for
 from lazygrad.ops.opdef import Kind
 from lazygrad.ops.source import LITERAL
 
 if TYPE_CHECKING:
     from lazygrad.engine.compute_graph import Entry
     from lazygrad.engine.graph import Graph, Node
+    from lazygrad.engine.program import Program
 
 
 def program_of(body: Any) -> Program:

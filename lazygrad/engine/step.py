@@ -8,21 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from sys import getrefcount
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lazygrad.config import config
 from lazygrad.engine.anomaly import inspect
+from lazygrad.engine.compiler import program_for
 from lazygrad.engine.freeze import freeze
 from lazygrad.engine.graph import PENDING, Node
 from lazygrad.engine.modes import STATE
-from lazygrad.engine.program import Program, program_for
 from lazygrad.engine.realize import WRITES, flush_writes, pinned_by_pending
 from lazygrad.engine.storage import Ref, Storage
 from lazygrad.engine.tensor import Tensor
 from lazygrad.ops.opdef import Array, Kind
 from lazygrad.ops.source import LITERAL
+
+if TYPE_CHECKING:
+    from lazygrad.engine.program import Program
 
 Recipe = tuple[str, Any]  # ("storage", storage), ("const", array), or what `bind` understands
 Bind = Callable[[str, Any], Array]
