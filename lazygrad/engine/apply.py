@@ -72,7 +72,7 @@ def cast(graph: Graph, node: Node, dtype: DType) -> Node:
 
 def promoted(graph: Graph, op: OpDef, operands: Sequence[Any]) -> tuple[Node, ...]:
     """The operands as nodes of the dtype that the op computes in."""
-    if op.promotion is Promotion.TAIL:
+    if op.promotion is _TAIL:
         first, *rest = operands
         return (_alone(graph, first), *common_dtype(graph, op, rest))
     return common_dtype(graph, op, operands)
@@ -126,6 +126,7 @@ def _tensor_and_number(graph: Graph, op: OpDef, x: Any, y: Any) -> tuple[Node, .
 
 _FLOAT = Promotion.FLOAT
 _NONE = Promotion.NONE
+_TAIL = Promotion.TAIL
 _NUMBERS = frozenset({bool, int, float, np.float32, np.float64, np.bool_})
 
 
@@ -141,22 +142,24 @@ def _as_operand(x: Any, tensor_type: type, op: OpDef) -> Any:
 
 def append(tensor_type: Any, op: OpDef, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
     """Append a node of `op`; the heart of every operation."""
-    tensors = [x for x in operands if isinstance(x, tensor_type)]
-    numbers = [x for x in operands if type(x) in _NUMBERS]
-    if len(tensors) + len(numbers) != len(operands):
-        operands = [_as_operand(x, tensor_type, op) for x in operands]
-        tensors = [x for x in operands if isinstance(x, tensor_type)]
+    tensors = []
+    for x in operands:
+        if isinstance(x, tensor_type):
+            tensors.append(x)
+        elif type(x) not in _NUMBERS:
+            operands = [_as_operand(x, tensor_type, op) for x in operands]
+            tensors = [x for x in operands if isinstance(x, tensor_type)]
+            break
     graph = choose_graph(tensors)
-    if op.promotion is not Promotion.NONE:
-        nodes = promoted(graph, op, operands)
-    else:
+    if op.promotion is _NONE:
         nodes = tuple([_alone(graph, x) for x in operands])
+    else:
+        nodes = promoted(graph, op, operands)
     wants = False
-    if STATE.grad and op.vjp is not None:
-        for n in nodes:
-            if n.requires_grad:
-                wants = True
-                break
+    for n in nodes:
+        if n.requires_grad:
+            wants = STATE.grad and op.vjp is not None
+            break
     weak = op.promotion is not _NONE and not nodes[0].shape and _all_weak(nodes, operands)
     node = graph.append(op, nodes, attrs, requires_grad=wants, weak=weak)
     if wants and not node.dtype.is_floating_point:
@@ -164,10 +167,10 @@ def append(tensor_type: Any, op: OpDef, operands: Sequence[Any], attrs: dict[str
     tensor = tensor_type._fresh(node)
     if STATE.capture is not None:
         STATE.capture.born(tensor)
-    elif not STATE.trace:
-        if config.eager and not STATE.busy:
+    elif (config.eager or len(graph._refs) > graph.flush_at) and not (STATE.trace or STATE.busy):
+        if config.eager:
             tensor.realize()
-        elif len(graph._refs) > graph.flush_at and not STATE.busy:
+        else:
             flush_old(graph)
     return tensor
 
