@@ -128,15 +128,18 @@ class Call:
             _settle(t, node)
             mark_realized(node) if self.values is not None else None
 
-    def start_backward(self, root: int) -> bool:
-        """Begin the backward pass from a result, if that is the plain one; else False."""
+    def start_backward(self, root: int, assign: bool = False) -> bool:
+        """Begin the backward pass from a result, if that is the plain one; else False.
+
+        With `assign` old gradients are replaced, not added to.
+        """
         if self.node is not None or self.values is not None or self.back is not None:
             return False
         if numel(self.spec(root).shape) != 1 or not self.requires_grad:
             return False
         leaves: list[Any] = [s.owner() for s in self.replay.leaves() if s.owner is not None]
         for leaf in leaves:
-            if leaf is None or leaf._grad is not None or leaf._hooks:
+            if leaf is None or leaf._hooks or (leaf._grad is not None and not assign):
                 return False
         if len(leaves) != len(self.replay.leaf_inputs):
             return False
@@ -260,12 +263,20 @@ class LazyTensor(Tensor):
         create_graph: bool = False,
     ) -> None:
         """Add the gradients of this tensor to `.grad` of the leaves it depends on."""
-        source, index = self._lazy
         plain = gradient is None and not retain_graph and not create_graph
-        plain = plain and STATE.capture is None and not self._hooks and not self._retains
-        if plain and type(source) is Call and source.start_backward(index):
-            return
-        super().backward(gradient, retain_graph, create_graph)
+        if not (plain and self._start_backward()):
+            super().backward(gradient, retain_graph, create_graph)
+
+    def backprop(self) -> None:
+        """As `backward()`, but `.grad` of the leaves is assigned, not added to."""
+        if not self._start_backward(assign=True):
+            super().backprop()
+
+    def _start_backward(self, assign: bool = False) -> bool:
+        source, index = self._lazy
+        if STATE.capture is not None or self._hooks or self._retains or type(source) is not Call:
+            return False
+        return source.start_backward(index, assign)
 
     def _array(self) -> Array:
         source, index = self._lazy
