@@ -303,6 +303,7 @@ def _lazy(source: Call | BackCall, index: int) -> LazyTensor:
     t._retains = False
     t._escaped = None
     t._anchor = None
+    t._group = None
     return t
 
 

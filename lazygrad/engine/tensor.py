@@ -7,6 +7,7 @@ storage, values in and out, and writes.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -76,7 +77,7 @@ class Tensor(
     """
 
     __slots__ = (
-        "__weakref__", "_anchor", "_escaped", "_grad", "_graph", "_hooks", "_label", "_lazy",
+        "__weakref__", "_anchor", "_escaped", "_grad", "_graph", "_group", "_hooks", "_label", "_lazy",
         "_node", "_requires_grad", "_retains", "_storage", "_weak",
     )  # fmt: skip
     __array_priority__ = 1000
@@ -115,6 +116,7 @@ class Tensor(
         self._retains = False
         self._escaped: Any = None
         self._anchor: Node | None = None
+        self._group: list[weakref.ref[Tensor]] | None = None
         if graph is not None:
             self._anchor = self._node_in(graph)
 
@@ -152,6 +154,7 @@ class Tensor(
         t._retains = False
         t._escaped = None
         t._anchor = None
+        t._group = None
         return t
 
     @classmethod
@@ -271,7 +274,11 @@ class Tensor(
         """Compute it now; nothing happens when it has a value."""
         if self._node is not None:
             self._check_readable()
-            realize_nodes([self._node])
+            nodes = [self._node]
+            if self._group is not None:  # gradients of one backward pass are computed together
+                nodes += [n for r in self._group if (t := r()) is not None and (n := t._node)]
+                self._group = None
+            realize_nodes(nodes)
         elif self._storage is not None and self._storage.pending is not None:
             self._check_readable()
             flush_writes([self._storage])
