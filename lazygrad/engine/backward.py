@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import weakref
 from collections.abc import Iterable, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lazygrad.engine.autodiff import is_leaf, pullback, reachable
 from lazygrad.engine.graph import DOOMED, HANDLES, HOOKS, Node, Saved
 from lazygrad.engine.modes import STATE
-from lazygrad.engine.realize import is_bound, pending_set, value_of
+from lazygrad.engine.realize import is_bound, pending_set, realize_nodes, value_of
 from lazygrad.errors import GradientError, ShapeError
 from lazygrad.ops.movement import EXPAND
 from lazygrad.ops.opdef import Kind
@@ -84,15 +85,29 @@ def run_backward(
     found = pullback(seeds, [*wanted, *(n for n in order if n.id in kept)], create_graph)
     _check_released(order, found.values())
     used: set[int] = {id(g) for g in gradients if g is not None}
-    for leaf, nodes in _by_leaf(wanted).values():
+    leaves = _by_leaf(wanted)
+    if not assign and STATE.capture is None and not STATE.trace:
+        pending = [g._node for leaf, _ in leaves.values() if (g := leaf._grad) is not None]
+        realize_nodes([n for n in pending if n is not None])
+    for leaf, nodes in leaves.values():
         g = _total([found[n.id] for n in nodes if n.id in found])
         if g is not None:
             _collect(leaf, _own(g, used), create_graph, assign)
     for node_id, tensor in kept.items():
         if node_id in found:
             _collect(tensor, _own(found[node_id], used), create_graph, assign)
+    _group([leaf._grad for leaf, _ in leaves.values()] + [t._grad for t in kept.values()])
     if not (create_graph if retain_graph is None else retain_graph):
         release(order)
+
+
+def _group(grads: Sequence[Tensor | None]) -> None:
+    """Let the gradients of one backward pass be computed together when one of them is read."""
+    alive = [g for g in grads if g is not None]
+    if len(alive) > 1:
+        group = [weakref.ref(g) for g in alive]
+        for g in alive:
+            g._group = group
 
 
 def _by_leaf(nodes: Iterable[Node]) -> dict[int, tuple[Any, list[Node]]]:
@@ -150,8 +165,6 @@ def _collect(leaf: Tensor, g: Tensor, create_graph: bool, assign: bool) -> None:
     before = STATE.grad
     STATE.grad = create_graph
     try:
-        if STATE.capture is None and not STATE.trace:
-            old.realize()
         leaf.grad = old + g
     finally:
         STATE.grad = before
