@@ -77,8 +77,8 @@ class Tensor(
     """
 
     __slots__ = (
-        "__weakref__", "_anchor", "_escaped", "_grad", "_graph", "_group", "_hooks", "_label", "_lazy",
-        "_node", "_requires_grad", "_retains", "_storage", "_weak",
+        "__weakref__", "_anchor", "_escaped", "_grad", "_graph", "_group", "_hooks", "_label",
+        "_lazy", "_node", "_requires_grad", "_retains", "_storage", "_weak",
     )  # fmt: skip
     __array_priority__ = 1000
 
