@@ -21,6 +21,7 @@ _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
+_BLOCKS = 1 << 13  # ciphered together: their words stay in the cache
 
 
 def philox(counter: Array, key: tuple[int, int]) -> Array:
@@ -52,13 +53,16 @@ def _reference(key: Array, *, shape: Shape, offset: int) -> Array:
     seed, start = int(key[0]), int(key[1]) + offset
     count = numel(shape)
     first, last = start // 4, (start + count + 3) // 4
-    blocks = np.arange(last - first, dtype=np.uint64) + np.uint64(first)
-    zero = np.zeros_like(blocks)
-    words = philox(
-        np.stack([blocks & _LOW, blocks >> _HALF, zero, zero]), (seed & 0xFFFFFFFF, seed >> 32)
-    )
+    words = np.empty((last - first, 4), np.uint32)
+    for low in range(first, last, _BLOCKS):
+        high = min(low + _BLOCKS, last)
+        counter = np.zeros((4, high - low), np.uint64)
+        counter[0] = np.arange(low, high, dtype=np.uint64)
+        counter[1] = counter[0] >> _HALF
+        counter[0] &= _LOW
+        words[low - first : high - first] = philox(counter, (seed & 0xFFFFFFFF, seed >> 32)).T
     skip = start - 4 * first
-    return words.T.reshape(-1)[skip : skip + count].reshape(shape)
+    return words.reshape(-1)[skip : skip + count].reshape(shape)
 
 
 def _samples(rng: np.random.Generator) -> Iterator[Sample]:
