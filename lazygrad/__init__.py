@@ -35,7 +35,7 @@ from lazygrad.dtypes import (
     uint64,
 )
 from lazygrad.dtypes import bool_ as bool
-from lazygrad.engine import creation, forms, functions
+from lazygrad.engine import creation, debug, forms, functions
 from lazygrad.engine.anomaly import detect_anomaly
 from lazygrad.engine.backward import grad
 from lazygrad.engine.compute_graph import compute_graph
@@ -79,8 +79,8 @@ set_num_threads = set_num_workers
 
 __all__ = [
     "Generator", "Graph", "LazygradWarning", "Tensor", "bfloat16", "benchmark", "bool",
-    "compute_graph", "config", "cuda", "data", "detect_anomaly", "device", "double", "dtype",
-    "dtypes", "enable_grad", "errors", "finfo", "float", "float16", "float32", "float64",
+    "compute_graph", "config", "cuda", "data", "debug", "detect_anomaly", "device", "double",
+    "dtype", "dtypes", "enable_grad", "errors", "finfo", "float", "float16", "float32", "float64",
     "get_default_dtype", "get_default_graph", "get_rng_state", "grad", "half", "iinfo",
     "inference_mode", "initial_seed", "int", "int16", "int32", "int64", "int8",
     "is_grad_enabled", "load", "long", "manual_seed", "memory_stats", "nn", "no_grad",

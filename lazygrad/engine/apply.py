@@ -167,6 +167,8 @@ def append(tensor_type: Any, op: OpDef, operands: Sequence[Any], attrs: dict[str
     tensor = tensor_type._fresh(node)
     if STATE.capture is not None:
         STATE.capture.born(tensor)
+        if op.observable:
+            STATE.capture.effects.append(node)
     elif (config.eager or len(graph._refs) > graph.flush_at) and not (STATE.trace or STATE.busy):
         if config.eager:
             tensor.realize()

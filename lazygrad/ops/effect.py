@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -54,5 +55,31 @@ CHECK_INDEX = register(
     OpDef(
         "check_index", Kind.EFFECT, _infer, check_index, samples=_samples, flops=0,
         doc="The input itself, after a check that all its elements lie in [low, high).",
+    )
+)  # fmt: skip
+
+
+def _print_infer(*inputs: Spec, text: str) -> tuple[Shape, DType]:
+    if not inputs:
+        raise DTypeError("debug.print takes at least one tensor")
+    return inputs[0].shape, inputs[0].dtype
+
+
+def write_values(*arrays: Array, text: str) -> Array:
+    """Write `text.format(*arrays)` as a line to standard output; returns the first array."""
+    sys.stdout.write(text.format(*arrays) + "\n")
+    return arrays[0]
+
+
+def _print_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    for shape in [(), (2, 2), (0,)]:
+        yield Sample((rng.standard_normal(shape),), {"text": "{}"})
+
+
+DEBUG_PRINT = register(
+    OpDef(
+        "debug_print", Kind.EFFECT, _print_infer, write_values, arity=None, observable=True,
+        samples=_print_samples, flops=0,
+        doc="The first input itself, after its values were printed: each time it runs.",
     )
 )  # fmt: skip

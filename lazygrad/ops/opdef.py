@@ -4,7 +4,7 @@ An `OpDef` says everything that lazygrad knows about an operation: its shape and
 meaning in plain NumPy (`reference`: the constant folder, the oracle of every test, the fallback
 kernel), its body in the scalar vocabulary (`scalar`: what kernels are made of), its gradient
 (`vjp`, in tensor vocabulary, so that a backward pass is ordinary nodes), and facts as data
-(`commutative`, `may_overwrite`, ...) that passes, fusion, planner, profiler and tests read. Code
+(`commutative`, `unit`, `flops`, ...) that passes, fusion, profiler and tests read. Code
 elsewhere never names an op: where it would have to, a field is missing here.
 """
 
@@ -13,30 +13,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lazygrad.dtypes import DType, bool_, get_default_dtype, int64
+from lazygrad.dtypes import DType, float32, get_default_dtype, int64
 from lazygrad.errors import LazygradError, nearest
-from lazygrad.shapes import Shape, broadcast
+from lazygrad.shapes import Shape
 
 Array = NDArray[Any]
 Attrs = Mapping[str, Any]
 Spec = Any  # anything with `.shape` and `.dtype`: nodes, frozen nodes, tensors, test doubles
-TensorLike = Any  # what a vjp computes with: the tensor vocabulary of `TensorProtocol`
-
-
-class TensorProtocol(Protocol):
-    """What a vjp may rely on: arithmetic, the named methods, and `apply` for any other op."""
-
-    shape: Shape
-    dtype: DType
-
-    def apply(self, op: OpDef, *others: Any, **attrs: Any) -> Any:
-        """Append a node of `op` with this tensor as its first input."""
-        ...
 
 
 class Kind(Enum):
@@ -98,7 +86,7 @@ class OpDef:
     idempotent: bool = False  # op(x, x) = x, or op(op(x)) = op(x)
     involution: bool = False  # op(op(x)) = x
     unit: float | None = None  # op(x, unit) = x, bit for bit
-    may_overwrite: tuple[int, ...] = ()  # inputs whose buffer the output may take
+    observable: bool = False  # EFFECT: seen from outside, so a captured call runs it every time
     accumulate_half: bool = False  # float16 and bfloat16 are computed in float32
     flops: float = 1.0  # per output element (REDUCE: per input element; CONTRACT: per product)
     grad_name: str = ""  # the class name that repr shows: AddBackward
@@ -150,18 +138,6 @@ def all_ops() -> tuple[OpDef, ...]:
     return tuple(_REGISTRY.values())
 
 
-def infer_elementwise(*inputs: Spec, **attrs: Any) -> tuple[Shape, DType]:
-    """Broadcast shape; the dtype of the operands (which the front end has made equal)."""
-    if len(inputs) == 1:
-        return inputs[0].shape, inputs[0].dtype
-    return broadcast(*[x.shape for x in inputs]), inputs[0].dtype
-
-
-def infer_comparison(*inputs: Spec, **attrs: Any) -> tuple[Shape, DType]:
-    """Broadcast shape, bool."""
-    return broadcast(*[x.shape for x in inputs]), bool_
-
-
 def common_float(dtype: DType) -> DType:
     """The dtype of a floating computation on `dtype`."""
     return dtype if dtype.is_floating_point else get_default_dtype()
@@ -170,3 +146,8 @@ def common_float(dtype: DType) -> DType:
 def widened(dtype: DType) -> DType:
     """The dtype of a sum: integers and bools add up in int64."""
     return dtype if dtype.is_floating_point else int64
+
+
+def accumulator(dtype: DType) -> DType:
+    """The dtype in which elements of `dtype` are added up: float32 for the half precisions."""
+    return float32 if dtype.is_floating_point and dtype.itemsize == 2 else dtype
