@@ -10,7 +10,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from lazygrad.engine.autodiff import is_leaf, pullback, reachable
-from lazygrad.engine.graph import DOOMED, HANDLES, HOOKS, Node, Saved
+from lazygrad.engine.graph import HANDLES, HOOKS, Node, Saved
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.realize import is_bound, pending_set, realize_nodes, value_of
 from lazygrad.errors import GradientError, ShapeError
@@ -168,6 +168,8 @@ def _collect(leaf: Tensor, g: Tensor, create_graph: bool, assign: bool) -> None:
         leaf.grad = old + g
     finally:
         STATE.grad = before
+    if old._node is not None and old.is_realized and not old.requires_grad:
+        old._node.inputs = ()  # the passes before are over: let their nodes die
 
 
 def release(order: Iterable[Node]) -> None:
@@ -175,12 +177,9 @@ def release(order: Iterable[Node]) -> None:
     for node in order:
         if is_leaf(node):
             continue
-        saved = node.graph.saved.get(node.id)
-        if saved is not None:
-            DOOMED.update(n.id for n in saved.nodes)
-            saved.unpin()
-        if saved is not None or node.id in HANDLES or node.op.kind is Kind.CALL:
-            node.graph.saved[node.id] = Saved([], [])
+        saved = node.graph.saved
+        if node.id in saved or node.id in HANDLES or node.op.kind is Kind.CALL:
+            saved[node.id] = Saved([], [])
 
 
 def grad(

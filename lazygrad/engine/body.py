@@ -153,6 +153,7 @@ def _residual_cut(roots: Sequence[Node], forward: dict[int, Any]) -> list[Node]:
 
 def append_call(graph: Graph, body: Body, inputs: Sequence[Node], requires_grad: bool) -> Node:
     """Append one `call` node of a body."""
+    graph.inlined += len(body.nodes)
     return graph.append(CALL, tuple(inputs), requires_grad=requires_grad, payload=body)
 
 

@@ -143,15 +143,19 @@ class Saved:
         self.refs = refs
         for ref in refs:
             ref.pins += 1
-
-    def unpin(self) -> None:
-        """Let go of the versions: they may be overwritten."""
-        for ref in self.refs:
-            ref.pins -= 1
-        self.refs, self.nodes = [], []
+        for node in nodes:
+            KEPT[node.id] = KEPT.get(node.id, 0) + 1
 
     def __del__(self) -> None:
-        self.unpin()
+        """Let go: the versions may be overwritten, the values dropped."""
+        for ref in self.refs:
+            ref.pins -= 1
+        for node in self.nodes:
+            others = KEPT.pop(node.id) - 1
+            if others:
+                KEPT[node.id] = others
+            else:
+                doom(node.id, node.graph)
 
 
 class Graph:
@@ -168,6 +172,7 @@ class Graph:
         self.name = name
         self.frozen = False
         self.flush_at: int = config.flush_nodes
+        self.inlined = 0  # nodes inside the calls appended since the last flush
         self.values: dict[int, Array | Ref] = {}  # realized nodes
         self.leases: dict[int, Any] = {}  # keeps the arena of a value
         self.saved: dict[int, Saved] = {}
@@ -205,7 +210,7 @@ class Graph:
 
     def forget(self, node_id: int) -> None:
         """Drop the value of a node."""
-        DOOMED.discard(node_id)
+        DOOMED.pop(node_id, None)
         if self.values.pop(node_id, None) is not None:
             self.leases.pop(node_id, None)
 
@@ -367,22 +372,39 @@ class Graph:
         return f"<Graph{name}: {len(self)} nodes{', frozen' if self.frozen else ''}>"
 
 
-DOOMED: set[int] = set()  # values that only a pending backward pass still reads
-HANDLES: dict[int, KeyedRef] = {}  # node id -> the live tensor that stands for it
-PENDING: dict[int, KeyedRef] = {}  # those whose node has no value yet
+DOOMED: dict[int, Graph] = {}  # node id -> where: values that only pending tensors may still read
+KEPT: dict[int, int] = {}  # node id -> how many `Saved` hold its value
+HANDLES: dict[int, HandleRef] = {}  # node id -> the live tensor that stands for it
+PENDING: dict[int, HandleRef] = {}  # those whose node has no value yet
 
 
-def _handle_died(ref: KeyedRef) -> None:
+class HandleRef(KeyedRef):
+    """The weak reference to the tensor that stands for a node."""
+
+    __slots__ = ("graph",)
+    graph: Graph
+
+
+def _handle_died(ref: HandleRef) -> None:
     key = ref.key
     if HANDLES.get(key) is ref:
         del HANDLES[key]
         PENDING.pop(key, None)
+        doom(key, ref.graph)
+
+
+def doom(node_id: int, graph: Graph) -> None:
+    """Nobody will ask for this value any more, except tensors that are pending now."""
+    if node_id in graph.values and node_id not in KEPT and node_id not in HANDLES:
+        DOOMED[node_id] = graph
 
 
 def register_handle(node: Node, tensor: Any) -> None:
     """Make `tensor` the handle of `node`: while it lives, the node's value is worth storing."""
-    ref = KeyedRef(tensor, _handle_died)
+    ref = HandleRef(tensor, _handle_died)
     ref.key = node.id
+    ref.graph = node.graph
+    DOOMED.pop(node.id, None)
     HANDLES[node.id] = ref
     if node.id not in node.graph.values:
         PENDING[node.id] = ref

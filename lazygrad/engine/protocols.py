@@ -124,8 +124,8 @@ class NumpyProtocols:
             return out[0]
         if STATE.grad and any(getattr(x, "requires_grad", False) for x in inputs):
             raise GradientError(
-                f"np.{ufunc.__name__} in this form is no operation of lazygrad, so its gradient would"
-                " be lost: pass tensor.detach(), or write it with tensor methods"
+                f"np.{ufunc.__name__} in this form is no operation of lazygrad, so its gradient"
+                " would be lost: pass tensor.detach(), or write it with tensor methods"
             )
         arrays = [x.numpy() if hasattr(x, "_node") else x for x in inputs]
         if out is not None:

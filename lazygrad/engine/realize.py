@@ -20,7 +20,18 @@ from lazygrad.engine.autodiff import is_leaf, pullback
 from lazygrad.engine.body import project
 from lazygrad.engine.compiler import program_for, settings_key
 from lazygrad.engine.freeze import freeze
-from lazygrad.engine.graph import DOOMED, HANDLES, HOOKS, PENDING, Graph, Node, Saved, mark_realized
+from lazygrad.engine.graph import (
+    DOOMED,
+    HANDLES,
+    HOOKS,
+    KEPT,
+    PENDING,
+    Graph,
+    Node,
+    Saved,
+    doom,
+    mark_realized,
+)
 from lazygrad.engine.modes import LOCK, STATE
 from lazygrad.engine.storage import Ref, Storage
 from lazygrad.errors import CaptureError, LazygradError
@@ -38,12 +49,16 @@ HUGE = 4096
 class Kept:
     """Which nodes of a pending set stay readable: positions, and (call position, output)."""
 
-    __slots__ = ("calls", "nodes", "refs")
+    __slots__ = ("bound", "calls", "nodes", "refs", "spare")
 
-    def __init__(self, nodes: list[int], calls: list[tuple[int, int]], refs: list[int]) -> None:
+    def __init__(
+        self, nodes: list[int], calls: list[tuple[int, int]], refs: list[int], bound: list[int]
+    ) -> None:
         self.nodes = nodes
         self.calls = calls
         self.refs = refs  # positions of sources whose version is pinned
+        self.bound = bound  # positions of nodes that had a value before
+        self.spare: list[int] = []  # those of `nodes` that only pending tensors will read
 
 
 class Entry:
@@ -143,7 +158,7 @@ def _residuals(roots: list[Node], nodes: list[Node]) -> Kept:
     finally:
         STATE.graph, STATE.busy = before
     stack = [g._node for g in grads.values()]
-    kept, calls, refs = set(), set(), set()
+    kept, calls, refs, values = set(), set(), set(), set()
     seen: set[int] = set()
     while stack:
         node = stack.pop()
@@ -155,11 +170,13 @@ def _residuals(roots: list[Node], nodes: list[Node]) -> Kept:
                 kept.add(index[node.id])
             elif isinstance(node.payload, Ref):
                 refs.add(index[node.id])
+            elif node.op.kind is not Kind.SOURCE:
+                values.add(index[node.id])
         elif node.op.kind is Kind.PROJECT and node.inputs[0].id in index:
             calls.add((index[node.inputs[0].id], node.attrs["index"]))
         else:
             stack.extend(node.inputs)
-    return Kept(sorted(kept), sorted(calls), sorted(refs))
+    return Kept(sorted(kept), sorted(calls), sorted(refs), sorted(values))
 
 
 def _differentiable_roots(shown: list[Node]) -> list[Node]:
@@ -219,8 +236,9 @@ class _Run:
         key = _structural_key(self.nodes, out, extra)
         found = _ENTRIES.get(key)
         if found is None:
-            kept = _residuals(self.roots, self.nodes) if self.roots else Kept([], [], [])
-            kept.nodes = sorted({*kept.nodes, *rd} - set(out))
+            kept = _residuals(self.roots, self.nodes) if self.roots else Kept([], [], [], [])
+            kept.spare = sorted({*rd} - {*kept.nodes} - {*out})
+            kept.nodes = sorted({*kept.nodes, *rd} - {*out})
             frozen, bound = freeze(
                 self.nodes, out, kept.nodes, kept.calls,
                 list(zip(wr, sources, (s for _, s in self.writes), strict=True)), is_bound,
@@ -265,10 +283,12 @@ class _Run:
                 node.graph.leases[node.id] = lease
                 mark_realized(node)
         if self.roots:
-            refs = [self.nodes[i].payload for i in entry.kept.refs]
-            self.roots[-1].graph.saved[self.roots[-1].id] = Saved(kept_nodes, refs)
-            for root in self.roots[:-1]:
-                root.graph.saved[root.id] = Saved([], [])
+            kept_nodes += [self.nodes[i] for i in entry.kept.bound]
+            saved = Saved(kept_nodes, [self.nodes[i].payload for i in entry.kept.refs])
+            for root in self.roots:
+                root.graph.saved[root.id] = saved
+        for i in entry.kept.spare:
+            doom(self.nodes[i].id, self.nodes[i].graph)
         _settle(self.nodes)
 
     def _source(self, spec: Any) -> Array:
@@ -282,20 +302,20 @@ class _Run:
 
 def _settle(nodes: list[Node]) -> None:
     """Drop what nobody will read again: values of a finished backward pass, arguments of calls."""
-    doomed = [n for n in nodes if n.id in DOOMED]
     done = [n for n in nodes if n.op.kind is Kind.CALL and _finished(n)]
     arguments = [
         n for n in nodes
         if isinstance(n.payload, Ref) and (call := n.payload.storage.call) is not None
         and (c := call()) is not None and _finished(c)
     ]  # fmt: skip
-    if not (doomed or done or arguments):
+    if not (DOOMED or done or arguments):
         return
     needed = {n.id for n in pending_set(_waiting())}
-    for n in doomed:
-        if n.id not in HANDLES and n.id not in needed:
-            DOOMED.discard(n.id)
-            n.graph.forget(n.id)
+    for node_id, graph in list(DOOMED.items()):
+        if node_id in KEPT or node_id in HANDLES:
+            del DOOMED[node_id]  # it will be doomed again when they let go
+        elif node_id not in needed:
+            graph.forget(node_id)
     for finished in done:
         arguments.extend(finished.inputs)
     for n in arguments:
@@ -354,6 +374,7 @@ def realize_nodes(targets: Iterable[Node], with_readers: bool = False) -> None:
             return
         pending = pending_set(todo)
         readers = _readers_of(pending) if with_readers else []
+        readers += _writes_beside(pending) if WRITES else []
         if readers:
             todo += readers
             pending = pending_set(todo)
@@ -449,6 +470,23 @@ def _readers_of(nodes: list[Node]) -> list[Node]:
     return [n for n in others if n.id in reads]
 
 
+def _writes_beside(nodes: list[Node]) -> list[Node]:
+    """Pending writes that read what these nodes compute: running statistics, usually.
+
+    Computed along, they neither compute it again nor keep it until somebody asks for them.
+    """
+    inside = {n.id for n in nodes}
+    made = {n.id for n in nodes if n.inputs and n.op.kind is not Kind.VIEW and not is_bound(n)}
+    found: list[Node] = []
+    for storage in WRITES.values():
+        write = storage.pending
+        if write is None or write.id in inside:
+            continue
+        if any(n.id in made for n in pending_set([write])):
+            found.append(write)
+    return found
+
+
 def stage_write(storage: Storage, node: Node) -> None:
     """Make `node` the pending next version of a storage."""
     old = storage.pending
@@ -473,11 +511,12 @@ def withdraw_write(storage: Storage, earlier: Node | None) -> None:
 
 def flush_old(graph: Graph) -> None:
     """Bound the growth of a graph: realize what is pending, cut what needs no gradient."""
-    realize_graph(graph)
+    realize_nodes([n for n in _waiting() if n.graph is graph])
     for node in graph.nodes:
         if node.inputs and not node.requires_grad and node.id in graph.values:
             node.inputs = ()
     graph.flush_at = max(config.flush_nodes, 2 * len(graph))
+    graph.inlined = 0
 
 
 HOOKS.realize_graph = realize_graph

@@ -20,7 +20,7 @@ from lazygrad.engine.chain import Call
 from lazygrad.engine.graph import Graph, Node, storage_source
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.random import key_node
-from lazygrad.engine.realize import flush_writes, realize_nodes, stage_write
+from lazygrad.engine.realize import flush_old, flush_writes, realize_nodes, stage_write
 from lazygrad.engine.signature import ARRAY, FLOAT, Argument
 from lazygrad.engine.step import GradSlots, Step
 from lazygrad.engine.storage import Storage
@@ -203,6 +203,8 @@ class Replay:
         captured = self.captured
         tensors = [a.value for a in arguments if isinstance(a.value, Tensor)]
         graph = choose_graph(tensors)
+        if len(graph) + graph.inlined > graph.flush_at and not STATE.busy:
+            flush_old(graph)
         lazy = self._call(graph, arguments, base)
         if lazy is not None:
             return lazy.results()

@@ -3,6 +3,7 @@
 Each way of running a program is compared with the plain one, byte by byte: values and gradients.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -189,7 +190,7 @@ def network() -> Arrays:
     sizes = [96, 700, 700, 10]
     weights = [
         lg.tensor(big(b, a, seed=a) / 10, requires_grad=True)
-        for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+        for a, b in itertools.pairwise(sizes)
     ]
     h = lg.rand(311, 96, generator=rng)
     for w in weights:
