@@ -7,8 +7,8 @@ program.
 
 from __future__ import annotations
 
-import sys
 import weakref
+from sys import getrefcount
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,36 @@ from lazygrad.engine.tensor import Tensor
 from lazygrad.ops.opdef import Array
 from lazygrad.ops.source import VERSION
 
-FREE = 3  # references to an array that only its pool holds, as sys.getrefcount sees it in a loop
+
+class Pool:
+    """Arrays of one shape and dtype; one is free when nobody but the pool refers to it."""
+
+    __slots__ = ("arrays",)
+
+    def __init__(self) -> None:
+        self.arrays: list[Array] = []
+
+    def take(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """A free array, or a new one (a pool remembers the last few)."""
+        for array in self.arrays:
+            if getrefcount(array) <= _FREE and array.shape == shape and array.dtype == dtype:
+                return array
+        array = np.empty(shape, dtype)
+        self.arrays.append(array)
+        del self.arrays[:-8]
+        return array
+
+
+def _baseline() -> int:
+    """What getrefcount says of an array that only its pool holds; interpreters differ."""
+    pool = Pool()
+    pool.take((1,), np.float32)
+    for array in pool.arrays:
+        return getrefcount(array)
+    return 0
+
+
+_FREE = _baseline()
 
 
 class Replay:
@@ -37,7 +66,7 @@ class Replay:
     def __init__(self, captured: Captured) -> None:
         self.captured = captured
         self.body = captured.body
-        self._pools: dict[int, list[Array]] = {}
+        self._pools: dict[int, Pool] = {}
         self._step: Step | None = None
         self._set_grads = [t for t, n in captured.grads if n is not None]
         self._clear_grads = [t for t, n in captured.grads if n is None]
@@ -81,18 +110,14 @@ class Replay:
 
     def buffers(self) -> list[Array]:
         """The arrays that inputs are copied into."""
-        return [pool[0] for _, pool in sorted(self._pools.items()) if pool]
+        return [pool.arrays[0] for _, pool in sorted(self._pools.items()) if pool.arrays]
 
     def _buffer(self, index: int, shape: tuple[int, ...], dtype: Any) -> Array:
         """A buffer for an input that nothing else reads any more."""
-        pool = self._pools.setdefault(index, [])
-        for array in pool:
-            if sys.getrefcount(array) <= FREE and array.shape == shape and array.dtype == dtype:
-                return array
-        array = np.empty(shape, dtype)
-        pool.append(array)
-        del pool[:-8]
-        return array
+        pool = self._pools.get(index)
+        if pool is None:
+            pool = self._pools[index] = Pool()
+        return pool.take(shape, dtype)
 
     # at once ------------------------------------------------------------------------------
 

@@ -105,7 +105,7 @@ class Step:
             inspect(self.program.frozen, arrays)
         self.program.run(arrays, outputs, targets)
         for s, array in zip(self.writes, targets, strict=True):
-            if array is s.array and getrefcount(s.ref) == 2:
+            if array is s.array and getrefcount(s.ref) == _ALONE:
                 continue  # nothing refers to the old version: the same reference serves
             s.advance(array)
 
@@ -133,23 +133,25 @@ class GradSlots:
         """The arrays for the gradients of the next run."""
         found: list[Any] = []
         for k in range(len(self.tensors)):
-            held = self.tensors[k]
-            if held is not None:
-                storage = held._storage
-                if (
-                    storage is not None
-                    and getrefcount(held) <= _HELD
-                    and storage.exported is None
-                    and getrefcount(storage) == _OWNED
-                    and getrefcount(storage.ref) == _ALONE
-                    and storage.pending is None
-                ):
-                    found.append(storage.array)
-                    continue
+            if self.tensors[k] is not None:
+                held, owned, alone = self.counts(k)
+                if held <= _HELD and owned == _OWNED and alone == _ALONE:
+                    storage: Any = self.tensors[k]._storage  # type: ignore[union-attr]
+                    if storage.exported is None and storage.pending is None:
+                        found.append(storage.array)
+                        continue
                 self.tensors[k] = None
             shape, dtype = self.specs[k]
             found.append(np.empty(shape, dtype))
         return found
+
+    def counts(self, k: int) -> tuple[int, int, int]:
+        """How often gradient `k`, its storage and its version are referred to (storage-less: 0)."""
+        held = self.tensors[k]
+        if held is None or held._storage is None:
+            return getrefcount(held), 0, 0
+        storage = held._storage
+        return getrefcount(held), getrefcount(storage), getrefcount(storage.ref)
 
     def hand_over(self, arrays: Sequence[Array], handles: Sequence[Any]) -> None:
         """Make the arrays the values of lazy gradients (weak references), which become leaves."""
@@ -172,7 +174,12 @@ class GradSlots:
                 leaf._grad = held
 
 
-# What sys.getrefcount says of an object that nobody else refers to, its own argument included:
-_HELD = 4  # a gradient: this table, its leaf, a local name
-_OWNED = 4  # its storage: the tensor, its version, a local name
-_ALONE = 2  # its version: the storage
+def _baseline() -> tuple[int, int, int]:
+    """The counts of a gradient that only the table and its leaf hold; interpreters differ."""
+    slots = GradSlots([((), np.dtype(np.float32))])
+    leaf = Tensor(0.0)
+    slots.settle([np.zeros((), np.float32)], [leaf])
+    return slots.counts(0)
+
+
+_HELD, _OWNED, _ALONE = _baseline()
