@@ -43,7 +43,6 @@ class _Settings:
     debug: int = 0  # 1 plan summary, 2 kernels, 3 graph after each pass, 4 generated code
     flush_nodes: int = 10_000  # pending or realized nodes before an automatic flush
     capture_limit: int = 32  # signatures kept by one captured function
-    full_traceback: bool = False  # keep lazygrad's own frames in error messages
 
 
 def _parse(name: str, kind: type, text: str) -> Any:

@@ -77,7 +77,6 @@ ALL = (
     uint8, uint16, uint32, uint64, bool_,
 )  # fmt: skip
 FLOATS = tuple(d for d in ALL if d.category == FLOATING)
-INTEGERS = tuple(d for d in ALL if d.category == INTEGER)
 
 _LOOKUP: dict[Any, DType] = {}
 for _d in ALL:

@@ -10,8 +10,6 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from lazygrad.config import config
-
 if TYPE_CHECKING:
     from lazygrad.engine.capture import Capture
     from lazygrad.engine.graph import Graph
@@ -111,8 +109,3 @@ def is_grad_enabled() -> bool:
 def capturing() -> bool:
     """Whether this thread is tracing a captured function."""
     return STATE.capture is not None
-
-
-def epoch() -> int:
-    """The number that changes when a captured function has to check its guards."""
-    return int(config.epoch)

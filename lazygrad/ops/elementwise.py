@@ -115,7 +115,6 @@ def elementwise(
     result: DType | None = None,
     promotion: Promotion = Promotion.COMMON,
     domain: Range | tuple[Range, ...] = REAL,
-    overwrite: tuple[int, ...] | None = None,
     **facts: Any,
 ) -> OpDef:
     """Register an elementwise op; `takes` are the categories of dtypes that it accepts."""
@@ -127,12 +126,10 @@ def elementwise(
                 rng.uniform(low, high, s) for (low, high), s in zip(ranges, shapes, strict=False)
             )
         )
-    if overwrite is None:
-        overwrite = () if result is not None else tuple(range(arity))
     return register(
         OpDef(
             name, Kind.ELEMENTWISE, infer, reference_of(scalar, infer), arity, scalar, vjp,
-            promotion, domain=ranges, may_overwrite=overwrite, **facts,
+            promotion, domain=ranges, **facts,
         )
     )  # fmt: skip
 
@@ -345,7 +342,7 @@ WHERE = elementwise(
     lambda g, out, c, x, y: (
         None, lambda: g.where(c, 0.0), lambda: g.masked_fill(c, 0.0)
     ),
-    arity=3, promotion=Promotion.TAIL, overwrite=(1, 2),
+    arity=3, promotion=Promotion.TAIL,
     samples=_samples(
         lambda rng, s: (rng.random(s[0]) > 0.5, rng.uniform(-2, 2, s[1]), rng.uniform(-2, 2, s[2]))
     ),

@@ -132,7 +132,7 @@ def _put_samples(rng: np.random.Generator) -> Iterator[Sample]:
 INDEX_PUT = register(
     OpDef(
         "index_put", Kind.OPAQUE, _put_infer, _put_reference, None, None, _put_vjp,
-        may_overwrite=(0,), accumulate_half=True, samples=_put_samples,
+        accumulate_half=True, samples=_put_samples,
         grad_name="IndexPutBackward",
         doc="x with v written (or added) at the positions that the same `index` would read.",
     )
@@ -247,7 +247,7 @@ def _scatter_samples(rng: np.random.Generator) -> Iterator[Sample]:
 SCATTER = register(
     OpDef(
         "scatter", Kind.OPAQUE, _scatter_infer, _scatter_reference, 3, None, _scatter_vjp,
-        may_overwrite=(0,), accumulate_half=True, samples=_scatter_samples,
+        accumulate_half=True, samples=_scatter_samples,
         grad_name="ScatterBackward",
         doc="x with out[i][index[i][j]] = v[i][j] (for axis 1), or += when it accumulates.",
     )

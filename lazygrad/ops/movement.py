@@ -235,7 +235,7 @@ def _slice_set_samples(rng: np.random.Generator) -> Iterator[Sample]:
 SLICE_SET = register(
     OpDef(
         "slice_set", Kind.OPAQUE, _slice_set_infer, _slice_set_reference, 2, None, _slice_set_vjp,
-        may_overwrite=(0,), flops=0, samples=_slice_set_samples, grad_name="SliceSetBackward",
+        flops=0, samples=_slice_set_samples, grad_name="SliceSetBackward",
         doc="The first operand with the second one written over a slice of it.",
     )
 )  # fmt: skip

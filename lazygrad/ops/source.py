@@ -1,4 +1,7 @@
-"""Sources: values that come from outside of a graph."""
+"""Sources and the other ops that the engine writes itself: versions, calls and their outputs.
+
+They are the vocabulary of the engine, which may name them; every other op is known by its fields.
+"""
 
 from __future__ import annotations
 
