@@ -17,17 +17,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-ALIGNMENT = 64
+from lazygrad.runtime.alignment import ALIGN, aligned
+
 SMALL = 1 << 16  # bytes that nobody misses
-
-
-def aligned(nbytes: int) -> int:
-    """The next multiple of the alignment.
-
-    >>> aligned(1), aligned(64), aligned(0)
-    (64, 64, 0)
-    """
-    return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
 class Arena:
@@ -36,8 +28,8 @@ class Arena:
     __slots__ = ("__weakref__", "frames", "memory", "nbytes")
 
     def __init__(self, nbytes: int) -> None:
-        block = np.empty(nbytes + ALIGNMENT, np.uint8)
-        skip = -block.ctypes.data % ALIGNMENT
+        block = np.empty(nbytes + ALIGN, np.uint8)
+        skip = -block.ctypes.data % ALIGN
         self.memory: NDArray[np.uint8] = block[skip : skip + nbytes]
         self.nbytes = nbytes
         self.frames: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # program -> its views

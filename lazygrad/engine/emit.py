@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import copysign
 from typing import Any
 
 import numpy as np
@@ -11,17 +10,18 @@ import numpy as np
 from lazygrad.config import config
 from lazygrad.engine.kernels import build_kernel
 from lazygrad.engine.layouts import ARENA, OUTPUT, WRITE, Layouts
-from lazygrad.engine.memory import Buffer
+from lazygrad.engine.memory import DEAD, Buffer
 from lazygrad.engine.schedule import Schedule
 from lazygrad.errors import InternalError
 from lazygrad.ops.opdef import Array
 from lazygrad.runtime.dispatch import lower
 from lazygrad.runtime.executor import Code, CompiledCode, Lowered, Place
-from lazygrad.runtime.kernel import Body, Contract, Extern, Kernel, Map, Reduce, Stage
+from lazygrad.runtime.kernel import Extern, Kernel
+from lazygrad.runtime.kernel_key import structural_key
 
 SEGMENT = 2000  # nodes in one generated function
 ZONE = 64  # bytes behind each buffer that nobody may touch (checked under `config.poison`)
-CANARY, DEAD = 0xA5, 0xFF  # the bytes of red zones and of freed buffers (NaN, -1)
+CANARY = 0xA5  # the bytes of these zones
 
 
 def build_kernels(
@@ -42,31 +42,14 @@ def lower_all(kernels: Sequence[Kernel]) -> list[Lowered]:
     known: dict[Any, Lowered] = {}
     found = []
     for kernel in kernels:
-        key = (kernel.params, kernel.scratch, kernel.grid, kernel.stages, _zeros(kernel))
         if any(isinstance(s, Extern) for s in kernel.stages):
             found.append(lower(kernel))  # its attributes may hold anything
             continue
+        key = structural_key(kernel)
         if key not in known:
             known[key] = lower(kernel)
         found.append(known[key])
     return found
-
-
-def _zeros(kernel: Kernel) -> tuple[float, ...]:
-    """The signs of the zeros among a kernel's constants, which compare equal."""
-    bodies = [b for s in kernel.stages for b in _bodies(s)]
-    values = [i.value for b in bodies for i in b.instrs if i.word == "const"]
-    return tuple([copysign(1.0, v) for v in values if v is not None and v == 0])
-
-
-def _bodies(stage: Stage) -> Sequence[Body]:
-    match stage:
-        case Map() | Reduce():
-            return (stage.body,)
-        case Contract():
-            return (stage.epilogue,)
-        case Extern():
-            return ()
 
 
 def emit_code(

@@ -20,14 +20,13 @@ from lazygrad.engine.binding import Binding, Frame
 from lazygrad.engine.frozen import FrozenGraph
 from lazygrad.engine.interpret import blame, interpret, last_uses
 from lazygrad.engine.layouts import Layouts
-from lazygrad.engine.memory import MemoryPlan
+from lazygrad.engine.memory import DEAD, MemoryPlan
 from lazygrad.ops.opdef import Array, Kind
 from lazygrad.runtime.executor import CompiledCode, Lowered, ViewSpec, bytes_of, make_view
 from lazygrad.runtime.kernel import Kernel
 from lazygrad.runtime.kernel_print import format_kernel
 
 Arrays = Sequence[np.ndarray[Any, Any]]
-DEAD = 0xFF  # the bytes of freed buffers under `config.poison`: NaN, -1
 
 
 class Lease:

@@ -9,12 +9,12 @@ elimination) and separates structure from values: data, parameters, state and mo
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from lazygrad.dtypes import DType
-from lazygrad.ops.opdef import Attrs, OpDef
+from lazygrad.ops.opdef import Attrs, Kind, OpDef
 from lazygrad.shapes import Shape, numel
 
 
@@ -51,6 +51,13 @@ class FNode:
         """Bytes of its value."""
         return numel(self.shape) * self.dtype.itemsize
 
+    def over(self, inputs: Sequence[int]) -> FNode:
+        """The same operation on other inputs; itself if they are equal."""
+        new = tuple(inputs)
+        if new == self.inputs:
+            return self
+        return FNode(self.op, new, self.attrs, self.shape, self.dtype, self.site, self.name)
+
     def local_key(self) -> tuple[Any, ...]:
         """What makes it the same computation as another node; -0.0 is not 0.0, NaN is NaN."""
         attrs = tuple(
@@ -75,7 +82,6 @@ class FrozenGraph:
     outputs: tuple[int, ...]
     kept: tuple[int, ...] = ()
     writes: tuple[tuple[int, int], ...] = ()
-    labels: dict[str, Any] = field(default_factory=dict)  # for pictures only, never in the key
 
     @cached_property
     def key(self) -> tuple[Any, ...]:
@@ -88,24 +94,24 @@ class FrozenGraph:
     @property
     def roots(self) -> tuple[int, ...]:
         """Every node that must be computed: outputs, kept values, new states, effects."""
-        effects = tuple(i for i, n in enumerate(self.nodes) if n.op.kind.value == "effect")
+        effects = tuple(i for i, n in enumerate(self.nodes) if n.op.kind is Kind.EFFECT)
         return (*self.outputs, *self.kept, *(n for _, n in self.writes), *effects)
 
     def replace(self, **changes: Any) -> FrozenGraph:
         """A copy with other fields."""
-        fields = {
-            "nodes": self.nodes, "sources": self.sources, "outputs": self.outputs,
-            "kept": self.kept, "writes": self.writes, "labels": self.labels,
-        }  # fmt: skip
-        return FrozenGraph(**(fields | changes))
+        return replace(self, **changes)
 
-    def users(self) -> list[list[int]]:
-        """For each node the nodes that read it."""
-        found: list[list[int]] = [[] for _ in self.nodes]
-        for i, node in enumerate(self.nodes):
-            for j in node.inputs:
-                found[j].append(i)
-        return found
+
+def ancestors(nodes: Sequence[FNode], roots: Iterable[int]) -> set[int]:
+    """The nodes that the roots need, themselves included."""
+    found: set[int] = set()
+    stack = list(roots)
+    while stack:
+        i = stack.pop()
+        if i not in found:
+            found.add(i)
+            stack.extend(nodes[i].inputs)
+    return found
 
 
 class Builder:

@@ -22,7 +22,7 @@ from math import prod
 from typing import NamedTuple
 
 from lazygrad.config import config
-from lazygrad.engine.frozen import FNode
+from lazygrad.engine.frozen import FNode, ancestors
 from lazygrad.engine.layouts import Layouts, contiguous, spread
 from lazygrad.ops.opdef import Kind, Strided
 from lazygrad.shapes import Shape
@@ -141,7 +141,7 @@ class Fuser:
         """The groups, in an order in which they can run."""
         effects = [i for i, n in enumerate(self.nodes) if n.op.kind is Kind.EFFECT]
         if effects:
-            first = self._needed(effects)
+            first = ancestors(self.nodes, effects)
             self._phase([i for i in range(len(self.nodes)) if i in first])
             for group in self.groups:
                 group.rank = _CLOSED
@@ -149,16 +149,6 @@ class Fuser:
         else:
             self._phase(range(len(self.nodes)))
         return self.groups
-
-    def _needed(self, roots: list[int]) -> set[int]:
-        found: set[int] = set()
-        stack = list(roots)
-        while stack:
-            i = stack.pop()
-            if i not in found:
-                found.add(i)
-                stack.extend(self.nodes[i].inputs)
-        return found
 
     def _phase(self, order: range | list[int]) -> None:
         start = len(self.groups)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from lazygrad.dtypes import DType, float32
+from lazygrad.dtypes import DType
 from lazygrad.engine.frozen import FNode
 from lazygrad.engine.fuse import CONTRACT, EXTERN, domain_of
-from lazygrad.engine.layouts import Layouts, is_virtual, spread, swapped
+from lazygrad.engine.layouts import Layouts, is_virtual, spread
 from lazygrad.engine.stages import Draft, Form
-from lazygrad.ops.opdef import Kind, Strided
+from lazygrad.ops.opdef import Kind, Strided, accumulator
 from lazygrad.ops.scalar_math import Instr, Recorder, Ref
 from lazygrad.ops.source import LITERAL
 from lazygrad.runtime.kernel import (
+    POSITIONS,
     Access,
     Body,
     Contract,
@@ -177,10 +178,10 @@ class _Builder:
                 stack.extend(self.layouts.root[j] for j in self.nodes[k].inputs)
         return sorted(found)
 
-    def _accumulator(self, acc: int) -> DType:
-        node = self.nodes[acc]
-        half = node.op.accumulate_half and node.dtype.is_floating_point and node.dtype.itemsize == 2
-        return float32 if half else node.dtype
+    def _accumulator(self, i: int) -> DType:
+        """The dtype in which a product or a reduction adds up."""
+        node = self.nodes[i]
+        return accumulator(node.dtype) if node.op.accumulate_half else node.dtype
 
     def _flat(self, root: int, layout: Strided, domain: Shape) -> Access:
         return Access(self.buffer[root], spread(layout, domain), layout.offset)
@@ -236,18 +237,16 @@ class _Builder:
         kept = contiguous_strides(tuple(1 if a in axes else n for a, n in enumerate(domain)))
         over = tuple(0 if a in axes else s for a, s in enumerate(kept))
         self.stored.add(self.buffer[draft.reducer])
-        dtype = node.dtype
-        if node.op.accumulate_half and dtype.is_floating_point and dtype.itemsize == 2:
-            dtype = float32
-        positions = node.op.combine is not None and node.op.combine.startswith("arg")
+        combine = node.op.combine or ""
+        source = self.nodes[operand].dtype
         shift = 1 - self.form.merged
         return Reduce(
             self.rowed(domain),
             tuple(a + shift for a in axes),
-            node.op.combine or "",
+            combine,
             body,
             values[-1],
-            self.nodes[operand].dtype if positions else dtype,
+            source if combine in POSITIONS else self._accumulator(draft.reducer),
             Access(self.buffer[draft.reducer], self.strides(domain, over)),
         )
 
@@ -265,14 +264,13 @@ class _Builder:
         self.stored.update(store.access.buffer for store in stores)
         return Contract(
             tuple(batch), m, n, k,
-            self._operand(left, (*batch, m, k), node.attrs.get("transpose_a", False)),
-            self._operand(right, (*batch, k, n), node.attrs.get("transpose_b", False)),
+            self._operand(left, (*batch, m, k)), self._operand(right, (*batch, k, n)),
             epilogue, stores, self._accumulator(i),
         )  # fmt: skip
 
-    def _operand(self, j: int, domain: Shape, transposed: bool) -> Body:
+    def _operand(self, j: int, domain: Shape) -> Body:
         root, layout = self.layouts.root[j], self.layouts.layout[j]
-        access = self._flat(root, swapped(layout) if transposed else layout, domain)
+        access = self._flat(root, layout, domain)
         self.loaded.add(access.buffer)
         return Body((access,), (self.nodes[root].dtype,))
 
@@ -329,8 +327,7 @@ def _flops(layouts: Layouts, node: FNode) -> float:
 
 def _inner(layouts: Layouts, product: FNode) -> int:
     """The extent that a product sums over."""
-    axis = -2 if product.attrs.get("transpose_a", False) else -1
-    return layouts.frozen.nodes[product.inputs[0]].shape[axis]
+    return layouts.frozen.nodes[product.inputs[0]].shape[-1]
 
 
 def build_kernel(

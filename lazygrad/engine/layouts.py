@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lazygrad.engine.frozen import FNode, FrozenGraph
+from lazygrad.engine.frozen import FNode, FrozenGraph, ancestors
 from lazygrad.engine.passes.rewrite import Editor
 from lazygrad.ops.opdef import Kind, OpDef, Strided
 from lazygrad.ops.source import IOTA, LITERAL
@@ -120,12 +120,6 @@ def spread(layout: Strided, domain: Shape) -> tuple[int, ...]:
     return (*(0,) * lead, *inner)
 
 
-def swapped(layout: Strided) -> Strided:
-    """The transpose of the last two axes."""
-    (*batch, m, n), (*steps, row, column) = layout.shape, layout.strides
-    return Strided((*batch, n, m), (*steps, column, row), layout.offset)
-
-
 def _readable_by_blas(layout: Strided) -> bool:
     (m, k), (row, column) = layout.shape[-2:], layout.strides[-2:]
     return (column == 1 and row >= k) or (row == 1 and column >= m)
@@ -208,23 +202,17 @@ def lay_out(frozen: FrozenGraph) -> Layouts:
         if i in bound:
             new.append(to.put(node, source=True))
             continue
-        mapped = FNode(
-            node.op, tuple([new[j] for j in node.inputs]), node.attrs, node.shape, node.dtype,
-            node.site, node.name,
-        )  # fmt: skip
-        inputs = tuple([to.operand(mapped, k, j) for k, j in enumerate(mapped.inputs)])
-        if inputs != mapped.inputs:
-            mapped = FNode(
-                node.op, inputs, node.attrs, node.shape, node.dtype, node.site, node.name
-            )  # fmt: skip
-        new.append(to.put(mapped))
+        mapped = node.over([new[j] for j in node.inputs])
+        inputs = [to.operand(mapped, k, j) for k, j in enumerate(mapped.inputs)]
+        new.append(to.put(mapped.over(inputs)))
     return _settle(frozen, to, new)
 
 
 def _settle(frozen: FrozenGraph, to: _Arranger, new: list[int]) -> Layouts:
     """Give every kept value, output and write a home, with copies where one value has several."""
     homes: dict[int, Home] = {}
-    checked = _ancestors_of_effects(to.nodes)
+    effects = [i for i, n in enumerate(to.nodes) if n.op.kind is Kind.EFFECT]
+    checked = ancestors(to.nodes, effects)
 
     def claim(i: int, home: Home) -> int:
         root = to.root[i]
@@ -256,14 +244,3 @@ def _settle(frozen: FrozenGraph, to: _Arranger, new: list[int]) -> Layouts:
     )  # fmt: skip
     homes = {r: h for r, h in homes.items() if is_stored(to.nodes[r])}
     return Layouts(graph, to.root, to.layout, to.guard, homes)
-
-
-def _ancestors_of_effects(nodes: list[FNode]) -> set[int]:
-    found: set[int] = set()
-    stack = [i for i, n in enumerate(nodes) if n.op.kind is Kind.EFFECT]
-    while stack:
-        i = stack.pop()
-        if i not in found:
-            found.add(i)
-            stack.extend(nodes[i].inputs)
-    return found

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lazygrad.engine.arena import ALIGNMENT, aligned
 from lazygrad.engine.layouts import ARENA, Layouts
 from lazygrad.engine.schedule import Schedule
 from lazygrad.engine.stages import Form, can_overwrite
+from lazygrad.runtime.alignment import ALIGN, aligned
 
 SORTED_LIMIT = 2000  # buffers; beyond, offsets are given in the order of time
+DEAD = 0xFF  # under `config.poison` the bytes of freed buffers: NaN, -1
 
 
 @dataclass(slots=True)
@@ -243,7 +244,7 @@ def check_plan(buffers: Sequence[Buffer], arena_bytes: int) -> None:
     living: list[Buffer] = []
     for b in events:
         living = [a for a in living if a.death >= b.birth]
-        assert b.offset % ALIGNMENT == 0 and b.offset + b.nbytes <= arena_bytes, b
+        assert b.offset % ALIGN == 0 and b.offset + b.nbytes <= arena_bytes, b
         for a in living:
             apart = a.offset + a.nbytes <= b.offset or b.offset + b.nbytes <= a.offset
             assert apart or not a.nbytes or not b.nbytes, (a, b)

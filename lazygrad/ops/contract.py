@@ -7,9 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from lazygrad.dtypes import BOOL, DType
+from lazygrad.dtypes import BOOL, DType, as_dtype
 from lazygrad.errors import DTypeError, ShapeError
-from lazygrad.ops.opdef import Array, Kind, OpDef, Promotion, Sample, Spec, register
+from lazygrad.ops.opdef import (
+    Array,
+    Kind,
+    OpDef,
+    Promotion,
+    Sample,
+    Spec,
+    accumulator,
+    register,
+)
 from lazygrad.shapes import Shape, broadcast
 
 
@@ -46,8 +55,7 @@ def _infer(a: Spec, b: Spec) -> tuple[Shape, DType]:
 
 
 def _reference(a: Array, b: Array) -> Array:
-    half = a.dtype.itemsize == 2 and a.dtype.kind not in "iu"
-    wide = np.dtype(np.float32) if half else a.dtype
+    wide = accumulator(as_dtype(a.dtype)).dtype
     if a is b:
         b = b.copy()  # BLAS takes another path, with other rounding, for one array twice
     with np.errstate(all="ignore"):

@@ -14,7 +14,7 @@ import numpy as np
 
 from lazygrad.dtypes import BOOL, DType, as_dtype, bool_, int64
 from lazygrad.errors import DTypeError, ShapeError
-from lazygrad.ops.opdef import Array, Kind, OpDef, Sample, Spec, register, widened
+from lazygrad.ops.opdef import Array, Kind, OpDef, Sample, Spec, accumulator, register, widened
 from lazygrad.shapes import Shape, numel, reduced
 
 Axes = tuple[int, ...]
@@ -52,12 +52,11 @@ def _reduction(
         return reduced(x.shape, axes, keepdim), dtype(x.dtype)
 
     def reference(x: Array, *, axes: Axes, keepdim: bool) -> Array:
-        result = dtype(as_dtype(x.dtype)).dtype
-        wide = np.dtype(np.float32) if result.itemsize == 2 and result.kind not in "iu" else result
+        result = dtype(as_dtype(x.dtype))
+        wide = accumulator(result).dtype
         with np.errstate(all="ignore"):
-            return np.asarray(
-                function.reduce(x, axis=axes, dtype=wide, keepdims=keepdim)
-            ).astype(result)  # fmt: skip
+            total = function.reduce(x, axis=axes, dtype=wide, keepdims=keepdim)
+        return np.asarray(total).astype(result.dtype)
 
     return register(
         OpDef(

@@ -13,7 +13,17 @@ import numpy as np
 
 from lazygrad.dtypes import DType, as_dtype, bfloat16, int64
 from lazygrad.errors import DTypeError, ShapeError
-from lazygrad.ops.opdef import Array, Kind, OpDef, Promotion, Sample, Spec, register, widened
+from lazygrad.ops.opdef import (
+    Array,
+    Kind,
+    OpDef,
+    Promotion,
+    Sample,
+    Spec,
+    accumulator,
+    register,
+    widened,
+)
 from lazygrad.shapes import Shape
 
 
@@ -91,12 +101,12 @@ def _scan_infer(x: Spec, *, axis: int) -> tuple[Shape, DType]:
 
 def _scan(name: str, function: Any, vjp: Any, doc: str) -> OpDef:
     def reference(x: Array, *, axis: int) -> Array:
-        result = widened(as_dtype(x.dtype)).dtype
+        result = widened(as_dtype(x.dtype))
         if not x.ndim:
-            return x.astype(result)
-        wide = np.dtype(np.float32) if result.itemsize == 2 else result
+            return x.astype(result.dtype)
         with np.errstate(all="ignore"):
-            return np.asarray(function.accumulate(x, axis, wide)).astype(result)
+            sums = function.accumulate(x, axis, accumulator(result).dtype)
+        return np.asarray(sums).astype(result.dtype)
 
     return register(
         OpDef(

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lazygrad.config import config
+from lazygrad.ops.opdef import Kind
 from lazygrad.runtime.chunked import Chunked
 from lazygrad.runtime.executor import Lowered
 from lazygrad.runtime.kernel import Contract, Extern, Grid, Kernel, Stage, depends_on_chunks
@@ -92,4 +93,4 @@ def _size(nbytes: int) -> str:
 
 
 def _has_effects(kernel: Kernel) -> bool:
-    return any(isinstance(s, Extern) and s.op.kind.value == "effect" for s in kernel.stages)
+    return any(isinstance(s, Extern) and s.op.kind is Kind.EFFECT for s in kernel.stages)

@@ -24,8 +24,6 @@ from numpy.typing import NDArray
 from lazygrad.runtime.kernel import Kernel
 from lazygrad.shapes import Shape
 
-ALIGN = 64  # bytes; of every buffer in an arena
-
 
 class Place(NamedTuple):
     """Where a buffer starts: a slot and an offset in bytes."""
@@ -69,7 +67,7 @@ class Lowered(Protocol):
 
     @property
     def workspace(self) -> int:
-        """Bytes that it needs while it runs, aligned to `ALIGN`; their content means nothing."""
+        """Bytes that it needs while it runs, aligned; their content means nothing."""
         ...
 
     def emit(self, code: Code, places: Sequence[Place], workspace: Place) -> None:
@@ -229,8 +227,3 @@ class Code:
         return CompiledCode(
             function, tuple(self._views), source, owners or (-1,), function.__code__
         )
-
-
-def aligned(nbytes: int) -> int:
-    """Rounded up to `ALIGN`."""
-    return -(-nbytes // ALIGN) * ALIGN

@@ -19,6 +19,8 @@ from lazygrad.ops.opdef import Attrs, OpDef
 from lazygrad.ops.scalar_math import Instr
 from lazygrad.shapes import Shape
 
+POSITIONS = frozenset({"argmax", "argmin"})  # reductions to a position, int64
+
 
 @dataclass(frozen=True, slots=True)
 class Access:
@@ -88,6 +90,11 @@ class Reduce:
     dtype: DType
     store: Access
 
+    @property
+    def is_position(self) -> bool:
+        """Whether the result says where the extreme element is, not what it is."""
+        return self.combine in POSITIONS
+
 
 @dataclass(frozen=True, slots=True)
 class Contract:
@@ -112,6 +119,15 @@ class Contract:
     stores: tuple[Store, ...]
     dtype: DType  # accumulator
     grid: str = ""
+
+    def row_axes(self, cut: bool) -> tuple[int | None, int | None, int | None]:
+        """Which axes of the domains of `a`, `b` and the result are the grid's rows."""
+        rank = len(self.batch)
+        axes: dict[str, tuple[int | None, int | None, int | None]] = {
+            "batch": (0, 0, 0), "m": (rank, None, rank), "n": (None, rank + 1, rank + 1),
+            "k": (rank + 1, rank, None), "": (None, None, None),
+        }  # fmt: skip
+        return axes[self.grid if cut else ""]
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,11 +86,7 @@ def stage_sites(stage: Stage, cut: bool) -> Iterator[_Site]:
 
 
 def _contract_sites(stage: Contract, cut: bool) -> Iterator[_Site]:
-    rank = len(stage.batch)
-    a, b, out = {
-        "batch": (0, 0, 0), "m": (rank, None, rank), "n": (None, rank + 1, rank + 1),
-        "k": (rank + 1, rank, None), "": (None, None, None),
-    }[stage.grid if cut else ""]  # fmt: skip
+    a, b, out = stage.row_axes(cut)
     left = (*stage.batch, stage.m, stage.k)
     right = (*stage.batch, stage.k, stage.n)
     result = (*stage.batch, stage.m, stage.n)
@@ -221,12 +217,11 @@ class _Verifier:
             if isinstance(stage, Contract) and not last and not found:
                 _fail("an operand without a value")
         if isinstance(stage, Reduce):
-            position = stage.combine in ("argmax", "argmin")
             if not 0 <= stage.value < len(found):
                 _fail(f"value {stage.value} does not exist")
-            if position and self.buffer(stage.store.buffer).dtype is not int64:
+            if stage.is_position and self.buffer(stage.store.buffer).dtype is not int64:
                 _fail("positions are int64")
-            if position and len(stage.axes) != 1:
+            if stage.is_position and len(stage.axes) != 1:
                 _fail("a position is along one axis")
             return
         for store in stage.stores:

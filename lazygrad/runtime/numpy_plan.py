@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from lazygrad.dtypes import DType
-from lazygrad.runtime.executor import Code, Place, aligned
+from lazygrad.runtime.alignment import aligned
+from lazygrad.runtime.executor import Code, Place
 from lazygrad.runtime.kernel import Access, Kernel
 from lazygrad.shapes import Shape, contiguous_strides, numel
 

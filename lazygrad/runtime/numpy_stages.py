@@ -16,7 +16,7 @@ import numpy as np
 
 from lazygrad.ops.opdef import Kind, OpDef
 from lazygrad.ops.scalar_math import WORDS
-from lazygrad.runtime.kernel import Access, Body, Contract, Extern, Map, Reduce, Stage
+from lazygrad.runtime.kernel import POSITIONS, Access, Body, Contract, Extern, Map, Reduce, Stage
 from lazygrad.runtime.numpy_body import BodyWriter
 from lazygrad.runtime.numpy_frame import Frame, make_frame
 from lazygrad.runtime.numpy_gemm import emit_gemm
@@ -84,8 +84,7 @@ def emit_reduce(plan: Plan, stage: Reduce) -> None:
     axes = [i for i, g in enumerate(groups) if marks[g[-1]]]
     kept = [g for g in groups if not marks[g[-1]]]
     out = _reduced_view(plan, domain, kept, stage.store)
-    position = stage.combine in ("argmax", "argmin")
-    dtype = _INT64 if position else operand.dtype
+    dtype = _INT64 if stage.is_position else operand.dtype
     place = (
         out if out is not None and out.dtype == dtype else _reduced_temp(plan, domain, kept, dtype)
     )
@@ -149,7 +148,7 @@ def _reduced_temp(
 
 def _emit_combine(plan: Plan, combine: str, operand: View, axes: list[int], out: View) -> None:
     axis = str(axes[0]) if len(axes) == 1 else str(tuple(axes))
-    if combine in ("argmax", "argmin"):
+    if combine in POSITIONS:
         if axes:
             plan.add(f"{{0}}.{combine}({axis}, {{1}})", operand, out)
         else:
@@ -170,10 +169,8 @@ def _emit_combine(plan: Plan, combine: str, operand: View, axes: list[int], out:
 
 def emit_contract(plan: Plan, stage: Contract) -> None:
     """A matrix product between its prologues and its epilogue."""
-    rank, dtype = len(stage.batch), stage.dtype.dtype
-    row = {"batch": (0, 0, 0), "m": (rank, None, rank), "n": (None, rank + 1, rank + 1),
-           "k": (rank + 1, rank, None), "": (None, None, None)}[stage.grid]  # fmt: skip
-    axes = row if plan.cut else (None, None, None)
+    dtype = stage.dtype.dtype
+    axes = stage.row_axes(plan.cut)
     extents = [
         tuple(plan.rows if i == axis else n for i, n in enumerate((*stage.batch, *last)))
         for axis, last in zip(

@@ -103,7 +103,7 @@ class _Interpreter:
         points = _Points(self, stage.domain, 0 if cut else None)
         value = points.over(points.values(stage.body)[stage.value])
         operand = np.ascontiguousarray(value.astype(stage.dtype.dtype))
-        if stage.combine in ("argmax", "argmin"):
+        if stage.is_position:
             method = getattr(operand, stage.combine)
             result = method(axis=stage.axes[0], keepdims=True)
         else:
@@ -115,15 +115,10 @@ class _Interpreter:
 
     def contract(self, stage: Contract, cut: bool) -> None:
         """Multiply matrices, then the epilogue."""
-        rank = len(stage.batch)
-        rows = {
-            "batch": (0, 0, 0), "m": (rank, None, rank), "n": (None, rank + 1, rank + 1),
-            "k": (rank + 1, rank, None), "": (None, None, None),
-        }[stage.grid if cut else ""]  # fmt: skip
         shapes = (stage.m, stage.k), (stage.k, stage.n), (stage.m, stage.n)
         left, right, result = (
             _Points(self, (*stage.batch, *shape), axis)
-            for shape, axis in zip(shapes, rows, strict=True)
+            for shape, axis in zip(shapes, stage.row_axes(cut), strict=True)
         )
         a, b = (
             np.array(points.over(points.values(body)[-1]), stage.dtype.dtype, order="C")

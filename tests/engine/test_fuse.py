@@ -26,7 +26,6 @@ from lazygrad.ops.elementwise import (
     WHERE,
 )
 from lazygrad.ops.movement import EXPAND, RESHAPE
-from lazygrad.ops.opdef import Kind, OpDef
 from lazygrad.ops.reduce import MAX
 from lazygrad.ops.sort import CUMSUM
 from lazygrad.runtime.kernel import Contract, Extern, Map, Reduce
@@ -253,36 +252,6 @@ def test_a_product_of_a_matrix_with_itself_reads_a_copy() -> None:
     x = g.data((6, 6))
     program = compiled(g.finish([g.matmul(x, g.t(x)), g.matmul(x, x)]))
     assert [n.op.name for n in program.frozen.nodes].count("copy") == 2
-
-
-def _product(transpose_a: bool, transpose_b: bool) -> OpDef:
-    def turn(x, swap):
-        return x.swapaxes(-1, -2) if swap else x
-
-    def infer(a, b, **attrs):
-        m, n = a.shape[-1 if transpose_a else -2], b.shape[-2 if transpose_b else -1]
-        return (*a.shape[:-2], m, n), a.dtype
-
-    return OpDef(
-        f"product_{transpose_a}_{transpose_b}", Kind.CONTRACT, infer,
-        lambda a, b, **attrs: np.matmul(turn(a, transpose_a), turn(b, transpose_b)), 2,
-        flops=2,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("left", [False, True])
-@pytest.mark.parametrize("right", [False, True])
-def test_products_of_transposed_operands(left, right) -> None:
-    """The attribute and the permuted operand are the same kernel."""
-    g = GraphBuilder()
-    a = g.data((5, 3) if left else (3, 5))
-    b = g.data((4, 5) if right else (5, 4))
-    attrs = {"transpose_a": left, "transpose_b": right}
-    one = g(_product(left, right), a, b, **attrs)
-    two = g.matmul(g.t(a) if left else a, g.t(b) if right else b)
-    first, second = compiled(g.finish([one, two])).kernels
-    assert first.stages == second.stages
-    assert first.flops == second.flops == 2 * 3 * 4 * 5
 
 
 def test_no_fuse_gives_a_kernel_to_each_node() -> None:

@@ -54,11 +54,7 @@ def rebuild(frozen: FrozenGraph, visit: Visitor) -> FrozenGraph:
         if i in bound:
             new.append(editor.add_source(node))
             continue
-        inputs = tuple([new[j] for j in node.inputs])
-        if inputs != node.inputs:
-            node = FNode(
-                node.op, inputs, node.attrs, node.shape, node.dtype, node.site, node.name
-            )  # fmt: skip
+        node = node.over([new[j] for j in node.inputs])
         editor.site, editor.name = node.site, node.name
         found = visit(editor, node)
         at = editor.add(node) if found is None else found
