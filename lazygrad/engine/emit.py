@@ -17,7 +17,6 @@ from lazygrad.ops.opdef import Array
 from lazygrad.runtime.dispatch import lower
 from lazygrad.runtime.executor import Code, CompiledCode, Lowered, Place
 from lazygrad.runtime.kernel import Extern, Kernel
-from lazygrad.runtime.kernel_key import structural_key
 
 SEGMENT = 2000  # nodes in one generated function
 ZONE = 64  # bytes behind each buffer that nobody may touch (checked under `config.poison`)
@@ -45,7 +44,7 @@ def lower_all(kernels: Sequence[Kernel]) -> list[Lowered]:
         if any(isinstance(s, Extern) for s in kernel.stages):
             found.append(lower(kernel))  # its attributes may hold anything
             continue
-        key = structural_key(kernel)
+        key = kernel.key()
         if key not in known:
             known[key] = lower(kernel)
         found.append(known[key])

@@ -131,17 +131,30 @@ class NumpyMath:
 NUMPY = NumpyMath()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Instr:
     """One SSA instruction: word, operands (indices of earlier values), dtype of the result.
 
-    The words "const" (with `value`) and "cast" are the only ones outside `WORDS`.
+    The words "const" (with `value`), "index" (the position along axis `value`) and "cast" are the
+    only ones outside `WORDS`. Equal ones compute the same bits: a constant 0.0 is not -0.0, and NaN
+    is NaN.
     """
 
     word: str
     args: tuple[int, ...]
     dtype: DType
     value: float | int | bool | None = None
+
+    def _exact(self) -> tuple[Any, ...]:
+        value = self.value
+        exact = value.hex() if isinstance(value, float) else value
+        return (self.word, self.args, self.dtype, exact, type(value))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Instr) and self._exact() == other._exact()
+
+    def __hash__(self) -> int:
+        return hash(self._exact())
 
 
 class Recorder:

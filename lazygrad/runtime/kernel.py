@@ -194,6 +194,13 @@ class Kernel:
     flops: float = 0.0
     nbytes: int = 0
 
+    def key(self) -> tuple[Any, ...]:
+        """All that it computes, without its labels: equal keys, one compiled form.
+
+        The attributes of an `Extern` may hold anything, so a kernel with one has no use for it.
+        """
+        return (self.params, self.scratch, self.grid, self.stages, self.finish)
+
 
 def stage_bodies(stage: Stage) -> tuple[Body, ...]:
     """The bodies of a stage."""

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import lazygrad as lg
 from lazygrad.config import config
 from lazygrad.dtypes import bfloat16, float16, float32, float64, int64
 from lazygrad.engine.frozen import FrozenGraph
@@ -252,6 +253,15 @@ def test_a_product_of_a_matrix_with_itself_reads_a_copy() -> None:
     x = g.data((6, 6))
     program = compiled(g.finish([g.matmul(x, g.t(x)), g.matmul(x, x)]))
     assert [n.op.name for n in program.frozen.nodes].count("copy") == 2
+
+
+def test_one_body_may_hold_both_zeros() -> None:
+    @lg.compute_graph
+    def signs(flags: lg.Tensor) -> lg.Tensor:
+        zero = lg.zeros(())
+        return lg.where(flags, zero, -zero)
+
+    assert np.signbit(signs(lg.tensor([True, False])).numpy()).tolist() == [False, True]
 
 
 def test_no_fuse_gives_a_kernel_to_each_node() -> None:
