@@ -30,6 +30,11 @@ class Site:
         return f"{self.filename}:{self.line}"
 
 
+def exact(value: Any) -> Any:
+    """What stands for a value in a key, equal for equal bits: -0.0 is not 0.0, NaN is NaN."""
+    return value.hex() if value.__class__ is float else value
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FNode:
     """A node of a frozen graph; `inputs` are indices of earlier nodes.
@@ -59,10 +64,8 @@ class FNode:
         return FNode(self.op, new, self.attrs, self.shape, self.dtype, self.site, self.name)
 
     def local_key(self) -> tuple[Any, ...]:
-        """What makes it the same computation as another node; -0.0 is not 0.0, NaN is NaN."""
-        attrs = tuple(
-            [(k, v.hex() if v.__class__ is float else v) for k, v in sorted(self.attrs.items())]
-        )
+        """What makes it the same computation as another node."""
+        attrs = tuple([(k, exact(v)) for k, v in sorted(self.attrs.items())])
         return (self.op.name, self.inputs, attrs, self.shape, self.dtype)
 
 

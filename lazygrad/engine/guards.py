@@ -33,11 +33,9 @@ def _plain(value: Any) -> bool:
 
 
 def _same(now: Any, before: Any, plain: bool) -> bool:
-    if not plain:
+    if now is before or not plain:
         return now is before
-    if type(now) is not type(before):
-        return False
-    return now is before or now == before or (now != now and before != before)
+    return type(now) is type(before) and repr(now) == repr(before)  # 0.0 is not -0.0, NaN is NaN
 
 
 class NameGuards:
@@ -85,9 +83,10 @@ def module_state(module: Any) -> tuple[Any, ...]:
     parts: list[Any] = []
     for name, value in vars(module).items():
         if _plain(value):
-            parts.append((name, value))
+            parts.append((name, repr(value)))
         elif isinstance(value, dict):
-            parts.append((name, tuple((k, v if _plain(v) else id(v)) for k, v in value.items())))
+            held = [(k, repr(v) if _plain(v) else id(v)) for k, v in value.items()]
+            parts.append((name, tuple(held)))
         elif isinstance(value, list | set):
             parts.append((name, len(value)))
         elif not name.startswith("__"):

@@ -20,6 +20,7 @@ from lazygrad.engine.autodiff import is_leaf, pullback
 from lazygrad.engine.body import project
 from lazygrad.engine.compiler import program_for, settings_key
 from lazygrad.engine.freeze import freeze
+from lazygrad.engine.frozen import exact
 from lazygrad.engine.graph import (
     DOOMED,
     HANDLES,
@@ -110,11 +111,11 @@ def _structural_key(nodes: list[Node], roots: list[int], extra: Any) -> Any:
     parts: list[Any] = []
     for n in nodes:
         if is_bound(n):
-            parts.append((n.op.kind is Kind.SOURCE, n.shape, n.dtype))
+            parts.append((n.op.kind is Kind.SOURCE, n.shape, n.dtype, n.requires_grad))
         elif n.op.kind is Kind.CALL:
             parts.append((n.payload.uid, tuple([index[i.id] for i in n.inputs])))
         else:
-            attrs = tuple(n.attrs.items()) if n.attrs else ()
+            attrs = tuple([(k, exact(v)) for k, v in n.attrs.items()]) if n.attrs else ()
             parts.append((n.op, n.dtype, tuple([index[i.id] for i in n.inputs]), attrs))
     return (tuple(parts), tuple(roots), extra, settings_key())
 
@@ -136,7 +137,8 @@ def _outside_readers(inside: set[int]) -> list[Node]:
         if node.id in seen or node.id in node.graph.values or node.op.kind is Kind.SOURCE:
             continue
         seen.add(node.id)
-        if node.id in inside or (node.op.kind is Kind.PROJECT and node.inputs[0].id in inside):
+        ours = node.id in inside or (node.op.kind is Kind.PROJECT and node.inputs[0].id in inside)
+        if ours and node.op.kind is not Kind.VIEW:  # what a view shows is kept, not the view
             found[node.id] = node
         else:
             stack.extend(node.inputs)
@@ -340,7 +342,7 @@ def _pins(running: set[int]) -> Any:
     stack = _waiting()
     while stack:
         node = stack.pop()
-        if node.id in seen or node.id in running:
+        if node.id in seen or (node.id in running and node.op.kind is not Kind.VIEW):
             continue
         seen.add(node.id)
         value = node.graph.values.get(node.id)

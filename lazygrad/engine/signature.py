@@ -74,7 +74,7 @@ def classify(
             arguments.append(Argument(ARRAY, leaf, key))
         elif isinstance(leaf, float | np.floating):
             if static_floats and path(tree, i) in static_floats:
-                arguments.append(Argument(STATIC, leaf, (STATIC, float(leaf))))
+                arguments.append(Argument(STATIC, leaf, (STATIC, repr(float(leaf)))))
             else:
                 arguments.append(Argument(FLOAT, leaf, (FLOAT,)))
         else:
