@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lazygrad.engine.graph import HANDLES, HOOKS, Node
 from lazygrad.engine.modes import STATE
 from lazygrad.ops.opdef import Kind
+from lazygrad.ops.source import VERSION
 from lazygrad.shapes import unbroadcast_axes
 
 if TYPE_CHECKING:
@@ -35,7 +36,15 @@ def written_for(node: Node, grad: bool) -> Iterator[None]:
 
 def is_leaf(node: Node) -> bool:
     """Whether gradients stop at this node."""
-    return node.op.kind is Kind.SOURCE or node.op.name == "version"
+    return node.op.kind is Kind.SOURCE or node.op is VERSION
+
+
+def owner_of(leaf: Node) -> Any:
+    """The tensor whose gradient a leaf node stands for, or None when it is gone."""
+    payload = leaf.payload
+    if leaf.op is VERSION:
+        return payload
+    return payload.owner() if hasattr(payload, "owner") else None
 
 
 def reachable(roots: Iterable[Node]) -> list[Node]:
@@ -157,6 +166,6 @@ def _run_hooks(node: Node, g: Tensor) -> Tensor:
     """Pass a complete cotangent through the hooks of the tensor that stands for the node."""
     ref = HANDLES.get(node.id)
     tensor = ref() if ref is not None else None
-    if tensor is None and node.op.kind is Kind.SOURCE:
-        tensor = node.payload.owner() if hasattr(node.payload, "owner") else None
+    if tensor is None and is_leaf(node):
+        tensor = owner_of(node)
     return g if tensor is None else tensor._run_hooks(g)

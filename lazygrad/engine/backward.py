@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from lazygrad.engine.autodiff import is_leaf, pullback, reachable
+from lazygrad.engine.autodiff import is_leaf, owner_of, pullback, reachable
 from lazygrad.engine.graph import HANDLES, HOOKS, Node, Saved
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.realize import is_bound, pending_set, realize_nodes, value_of
@@ -20,14 +20,6 @@ from lazygrad.ops.source import DETACH
 
 if TYPE_CHECKING:
     from lazygrad.engine.tensor import Tensor
-
-
-def owner_of(node: Node) -> Any:
-    """The leaf tensor whose gradient a leaf node stands for, or None when it is gone."""
-    if node.op.kind is not Kind.SOURCE:
-        return node.payload
-    payload = node.payload
-    return payload.owner() if hasattr(payload, "owner") else None
 
 
 def _seed(root: Tensor, gradient: Tensor | None) -> Tensor:

@@ -43,7 +43,7 @@ class Input:
     def owner(self) -> Any:
         """The tensor that collects the gradient of this input."""
         if self.storage is not None:
-            return self.storage.owner() if self.storage.owner is not None else None
+            return self.storage.leaf()
         return self.what if self.kind == "arg" else None
 
 

@@ -137,12 +137,10 @@ class Call:
             return False
         if numel(self.spec(root).shape) != 1 or not self.requires_grad:
             return False
-        leaves: list[Any] = [s.owner() for s in self.replay.leaves() if s.owner is not None]
+        leaves: list[Any] = [s.leaf() for s in self.replay.leaves()]
         for leaf in leaves:
             if leaf is None or leaf._hooks or (leaf._grad is not None and not assign):
                 return False
-        if len(leaves) != len(self.replay.leaf_inputs):
-            return False
         vjp = self.replay.body.vjp((root,), self.replay.leaf_inputs)
         if len(vjp.grads) != len(leaves):
             return False

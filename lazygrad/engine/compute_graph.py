@@ -53,18 +53,14 @@ class Entry:
         self.name_guards = names
         leaves = [
             owner for i in captured.inputs
-            if i.storage is not None and i.storage.owner is not None
-            and (owner := i.storage.owner()) is not None
+            if i.storage is not None and (owner := i.storage.leaf()) is not None
         ]  # fmt: skip
         self.epoch_guards = EpochGuards(captured.modules, leaves)
         self.calls = 0
 
     def changed(self) -> str | None:
         """Why this version does not serve now, or None."""
-        found = self.name_guards.changed() or self.epoch_guards.changed()
-        if found is not None:
-            return found
-        return None
+        return self.name_guards.changed() or self.epoch_guards.changed()
 
     def grads_changed(self, arguments: list[Argument]) -> bool:
         """Whether a gradient that the trace read is there now and was not then, or the reverse."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lazygrad.dtypes import DType
-from lazygrad.engine.backward import owner_of
+from lazygrad.engine.autodiff import owner_of
 from lazygrad.engine.body import between
 from lazygrad.engine.frozen import FrozenGraph, Site
 from lazygrad.engine.graph import HANDLES, Graph, Node
@@ -187,7 +187,6 @@ class _Layout:
 
     def __init__(self) -> None:
         self.items: list[Item] = []
-        self._calls: dict[tuple[int, int], list[int]] = {}
 
     def add(self, nodes: Iterable[Node]) -> list[Item]:
         """Lay out nodes, oldest first; an input that is not among them is left out."""

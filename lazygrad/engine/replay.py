@@ -289,8 +289,7 @@ def _storage_node(graph: Graph, storage: Storage, inner: Node) -> Node:
         if pending.graph is graph:
             if not inner.requires_grad:
                 return pending
-            owner = storage.owner() if storage.owner is not None else None
-            return graph.versioned(VERSION, pending, owner)
+            return graph.versioned(VERSION, pending, storage.leaf())
         flush_writes([storage])
     return storage_source(graph, storage, inner.requires_grad, inner.weak)
 

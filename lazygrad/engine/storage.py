@@ -37,9 +37,8 @@ class Ref:
         self.pins = 0  # residuals that will read this version
 
     def owner(self) -> Any:
-        """The leaf tensor that collects the gradient."""
-        ref = self.storage.owner
-        return None if ref is None else ref()
+        """The leaf tensor that collects the gradient, or None."""
+        return self.storage.leaf()
 
     def array(self) -> Array:
         """The value of this version, or `GraphReleasedError` when it was overwritten."""
@@ -84,6 +83,10 @@ class Storage:
         found = cls(np.broadcast_to(np.zeros((), dtype.dtype), shape), dtype)
         found.array = None
         return found
+
+    def leaf(self) -> Any:
+        """The tensor that collects the gradient, while it lives; None without one."""
+        return None if self.owner is None else self.owner()
 
     def current(self) -> Array:
         """The array of the current version."""
