@@ -133,6 +133,11 @@ def user_site() -> tuple[CodeType, int] | None:
     return frame.f_code, frame.f_lineno
 
 
+def newest_id() -> int:
+    """An id newer than every node there is."""
+    return next(_ids)
+
+
 class Saved:
     """What a realized tensor holds for its backward pass: nodes with values, pinned versions."""
 

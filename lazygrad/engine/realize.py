@@ -8,8 +8,8 @@ read, and what a later backward pass of a realized tensor will read.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from lazygrad.engine.graph import (
     Saved,
     doom,
     mark_realized,
+    newest_id,
 )
 from lazygrad.engine.modes import LOCK, STATE
 from lazygrad.engine.storage import Ref, Storage
@@ -106,6 +107,14 @@ def value_of(node: Node) -> Array:
     return held if isinstance(held, np.ndarray) else held.array()
 
 
+def version_of(node: Node) -> Ref | None:
+    """The version of a storage that a node's value is, if any."""
+    if isinstance(node.payload, Ref):
+        return node.payload
+    held = node.graph.values.get(node.id)
+    return held if isinstance(held, Ref) else None
+
+
 def _structural_key(nodes: list[Node], roots: list[int], extra: Any) -> Any:
     index = {n.id: i for i, n in enumerate(nodes)}
     parts: list[Any] = []
@@ -127,6 +136,48 @@ def _waiting() -> list[Node]:
     return [n for n in live if n is not None]
 
 
+class _Backlog:
+    """What is pending since earlier turns of a loop, such as `total += loss`.
+
+    Each run looks at what is pending besides; when that look gets long, the next run first computes
+    what was there before the last one, so that a loop of any length has turns of one cost.
+    """
+
+    LONG = 512  # nodes of one look
+
+    def __init__(self) -> None:
+        self.overdue = False
+        self.newest = 0  # the newest node at the end of the last run
+
+    def looked_at(self, seen: Sized) -> None:
+        """Note the length of a look."""
+        self.overdue |= len(seen) > self.LONG
+
+    def ran(self) -> None:
+        """Note the end of a run."""
+        self.newest = newest_id()
+
+    def clear(self) -> None:
+        """Compute the nodes of earlier turns that pending tensors still wait for."""
+        self.overdue = False
+        old: list[Node] = []
+        seen: set[int] = set()
+        stack = _waiting()
+        while stack:
+            node = stack.pop()
+            if node.id in seen or is_bound(node):
+                continue
+            seen.add(node.id)
+            if node.id <= self.newest and node.op.kind is not Kind.CALL:
+                old.append(node)
+            else:
+                stack.extend(node.inputs)
+        realize_nodes(n for n in old if n.op is not LITERAL)
+
+
+BACKLOG = _Backlog()
+
+
 def _outside_readers(inside: set[int]) -> list[Node]:
     """The nodes of the set that pending tensors outside of it read (projections included)."""
     found: dict[int, Node] = {}
@@ -142,6 +193,7 @@ def _outside_readers(inside: set[int]) -> list[Node]:
             found[node.id] = node
         else:
             stack.extend(node.inputs)
+    BACKLOG.looked_at(seen)
     return [found[i] for i in sorted(found)]
 
 
@@ -232,7 +284,7 @@ class _Run:
         out = [index[n.id] for n in self.shown]
         wr = [index[n.id] for n, _ in self.writes]
         rd = [index[n.id] for n in self.readers]
-        at = {n.payload: i for i, n in enumerate(self.nodes) if isinstance(n.payload, Ref)}
+        at = {ref: i for i, n in reversed([*enumerate(self.nodes)]) if (ref := version_of(n))}
         sources = [at.get(s.ref, -1) for _, s in self.writes]
         extra = (tuple(wr), tuple(rd), tuple(sources), tuple(index[n.id] for n in self.roots))
         key = _structural_key(self.nodes, out, extra)
@@ -259,6 +311,9 @@ class _Run:
         outputs = [np.empty(n.shape, n.dtype.dtype) for n in self.shown]
         running = {n.id for n in self.nodes if not is_bound(n)}
         pinned = _pins(running) if self.writes else _nothing
+        if self.writes:  # what the program reads under two names is not written over
+            names = Counter(ref for n in self.nodes if (ref := version_of(n)))
+            pinned = _either(pinned, lambda ref: names[ref] > 1)
         targets = [s.target(pinned) for _, s in self.writes]
         kept_calls = [(project(self.nodes[c], i)) for c, i in entry.kept.calls]
         if STATE.anomaly:
@@ -292,6 +347,7 @@ class _Run:
         for i in entry.kept.spare:
             doom(self.nodes[i].id, self.nodes[i].graph)
         _settle(self.nodes)
+        BACKLOG.ran()
 
     def _source(self, spec: Any) -> Array:
         kind, what = spec
@@ -322,8 +378,10 @@ def _settle(nodes: list[Node]) -> None:
         arguments.extend(finished.inputs)
     for n in arguments:
         ref = n.payload
-        if isinstance(ref, Ref) and ref.storage.call is not None and n.id not in needed:
-            ref.storage.array = None
+        if isinstance(ref, Ref) and (call := ref.storage.call) is not None and n.id not in needed:
+            forward = call()
+            if forward is None or _finished(forward):  # else another backward pass will read it
+                ref.storage.array = None
 
 
 def _finished(call: Node) -> bool:
@@ -333,6 +391,12 @@ def _finished(call: Node) -> bool:
 
 def _nothing(ref: Ref) -> bool:
     return False
+
+
+def _either(
+    one: Callable[[Ref], bool], other: Callable[[Ref], bool]
+) -> Callable[[Ref], bool]:
+    return lambda ref: one(ref) or other(ref)
 
 
 def _pins(running: set[int]) -> Any:
@@ -352,12 +416,21 @@ def _pins(running: set[int]) -> Any:
             held.add(value)
         elif isinstance(node.payload, Ref):
             held.add(node.payload)
+    BACKLOG.looked_at(seen)
     return held.__contains__
 
 
 def pinned_by_pending(ref: Ref) -> bool:
     """Whether any pending tensor reads this version (for writes from the host)."""
     return bool(_pins(set())(ref)) if PENDING or WRITES else False
+
+
+def pins_before_step() -> Callable[[Ref], bool]:
+    """The same as a test for many versions, once what is overdue has been computed."""
+    if BACKLOG.overdue:
+        BACKLOG.clear()
+    pinned: Callable[[Ref], bool] = _pins(set())
+    return pinned
 
 
 def realize_nodes(targets: Iterable[Node], with_readers: bool = False) -> None:
@@ -371,6 +444,8 @@ def realize_nodes(targets: Iterable[Node], with_readers: bool = False) -> None:
             " captured function, or return the tensor"
         )
     with LOCK:
+        if BACKLOG.overdue:
+            BACKLOG.clear()
         todo = [n for n in todo if n.id not in n.graph.values]
         if not todo:
             return
@@ -466,6 +541,7 @@ def _readers_of(nodes: list[Node]) -> list[Node]:
         seen[node.id] = node
         if node.id not in node.graph.values:
             stack.extend(node.inputs)
+    BACKLOG.looked_at(seen)
     for i in sorted(seen):
         if seen[i].id not in seen[i].graph.values and any(n.id in reads for n in seen[i].inputs):
             reads.add(i)

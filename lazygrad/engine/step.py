@@ -18,7 +18,7 @@ from lazygrad.engine.compiler import program_for
 from lazygrad.engine.freeze import freeze
 from lazygrad.engine.graph import PENDING, Node
 from lazygrad.engine.modes import STATE
-from lazygrad.engine.realize import WRITES, flush_writes, pinned_by_pending
+from lazygrad.engine.realize import BACKLOG, WRITES, flush_writes, pins_before_step
 from lazygrad.engine.storage import Ref, Storage
 from lazygrad.engine.tensor import Tensor
 from lazygrad.ops.opdef import Array, Kind
@@ -90,11 +90,11 @@ class Step:
             if s.pending is not None:
                 flush_writes(self.storages)
                 break
+        pinned = pins_before_step() if PENDING or WRITES else _nobody
         arrays: list[Any] = [
             what.array if kind == "storage" else what if kind == "const" else bind(kind, what)
             for kind, what in self.bound
         ]
-        pinned = pinned_by_pending if PENDING or WRITES else _nobody
         targets: list[Any] = [
             s.array
             if pinned is _nobody and s.exported is None and s.ref.pins == 0 and s.ref.shown is None
@@ -108,6 +108,7 @@ class Step:
             if array is s.array and getrefcount(s.ref) == _ALONE:
                 continue  # nothing refers to the old version: the same reference serves
             s.advance(array)
+        BACKLOG.ran()
 
 
 def _nobody(ref: Ref) -> bool:
