@@ -15,6 +15,7 @@ from lazygrad.engine.methods.base import numpy_names
 from lazygrad.engine.tensor import Tensor, apply
 from lazygrad.errors import ShapeError
 from lazygrad.ops import elementwise as ops
+from lazygrad.ops import logic
 from lazygrad.ops.movement import CAT
 from lazygrad.shapes import broadcast, normalize_axis
 
@@ -64,7 +65,7 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
         return flags.nonzero(as_tuple=True)
     if input is None or other is None:
         raise ShapeError("where takes a condition alone, or a condition and two values")
-    return apply(ops.WHERE, flags.to(bool_), input, other)
+    return apply(logic.WHERE, flags.to(bool_), input, other)
 
 
 # Several tensors.

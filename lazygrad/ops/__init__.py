@@ -5,6 +5,7 @@ from lazygrad.ops import (
     effect,
     elementwise,
     index,
+    logic,
     movement,
     random,
     reduce,
@@ -15,5 +16,6 @@ from lazygrad.ops.opdef import Kind, OpDef, Promotion, Sample, Strided, all_ops,
 
 __all__ = [
     "Kind", "OpDef", "Promotion", "Sample", "Strided", "all_ops", "get_op", "register",
-    "contract", "effect", "elementwise", "index", "movement", "random", "reduce", "sort", "source",
+    "contract", "effect", "elementwise", "index", "logic", "movement", "random", "reduce", "sort",
+    "source",
 ]  # fmt: skip

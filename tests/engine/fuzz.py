@@ -9,21 +9,8 @@ from lazygrad.config import config
 from lazygrad.dtypes import bool_, float16, float32, float64, int64
 from lazygrad.engine.frozen import FrozenGraph
 from lazygrad.ops.effect import CHECK_INDEX
-from lazygrad.ops.elementwise import (
-    ABS,
-    ADD,
-    CAST,
-    EQ,
-    EXP,
-    LT,
-    MAXIMUM,
-    MUL,
-    NEG,
-    RELU,
-    SUB,
-    TANH,
-    WHERE,
-)
+from lazygrad.ops.elementwise import ABS, ADD, CAST, EXP, MAXIMUM, MUL, NEG, RELU, SUB, TANH
+from lazygrad.ops.logic import EQ, LT, WHERE
 from lazygrad.ops.movement import CAT, EXPAND, PERMUTE, RESHAPE, SLICE, slice_attrs
 from lazygrad.ops.reduce import ALL, ARGMAX, MAX, SUM
 from lazygrad.ops.sort import CUMSUM

@@ -12,9 +12,7 @@ from lazygrad.ops.elementwise import (
     ADD,
     CAST,
     DIV,
-    EQ,
     EXP,
-    LE,
     LOG,
     MUL,
     NEG,
@@ -24,8 +22,8 @@ from lazygrad.ops.elementwise import (
     SQRT,
     SUB,
     TANH,
-    WHERE,
 )
+from lazygrad.ops.logic import EQ, LE, WHERE
 from lazygrad.ops.movement import EXPAND, RESHAPE
 from lazygrad.ops.reduce import MAX
 from lazygrad.ops.sort import CUMSUM

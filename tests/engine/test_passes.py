@@ -11,19 +11,8 @@ from lazygrad.engine.passes.dce import drop_dead
 from lazygrad.engine.passes.fold import fold
 from lazygrad.errors import InternalError
 from lazygrad.ops.effect import CHECK_INDEX
-from lazygrad.ops.elementwise import (
-    ABS,
-    ADD,
-    CAST,
-    DIV,
-    EXP,
-    LOGICAL_NOT,
-    MAXIMUM,
-    MUL,
-    NEG,
-    RELU,
-    SUB,
-)
+from lazygrad.ops.elementwise import ABS, ADD, CAST, DIV, EXP, MAXIMUM, MUL, NEG, RELU, SUB
+from lazygrad.ops.logic import LOGICAL_NOT
 from lazygrad.ops.movement import PERMUTE, RESHAPE
 from lazygrad.ops.source import DATA, LITERAL
 from tests.engine.build import GraphBuilder

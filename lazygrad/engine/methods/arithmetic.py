@@ -13,6 +13,7 @@ from lazygrad.dtypes import INTEGER, bool_, finfo
 from lazygrad.engine.methods.base import OPERANDS, Methods, in_place, write_back
 from lazygrad.errors import ArgumentError, DTypeError
 from lazygrad.ops import elementwise as ops
+from lazygrad.ops import logic
 from lazygrad.ops.opdef import OpDef
 
 if TYPE_CHECKING:
@@ -93,30 +94,30 @@ class ArithmeticMethods(Methods):
     __mod__ = _operator(ops.MOD, "%")
     __rmod__ = _operator(ops.MOD, "%", True)
     __imod__ = _assigned("__mod__", "%=")
-    __and__ = _operator(ops.BIT_AND, "&")
-    __rand__ = _operator(ops.BIT_AND, "&", True)
+    __and__ = _operator(logic.BIT_AND, "&")
+    __rand__ = _operator(logic.BIT_AND, "&", True)
     __iand__ = _assigned("__and__", "&=")
-    __or__ = _operator(ops.BIT_OR, "|")
-    __ror__ = _operator(ops.BIT_OR, "|", True)
+    __or__ = _operator(logic.BIT_OR, "|")
+    __ror__ = _operator(logic.BIT_OR, "|", True)
     __ior__ = _assigned("__or__", "|=")
-    __xor__ = _operator(ops.BIT_XOR, "^")
-    __rxor__ = _operator(ops.BIT_XOR, "^", True)
+    __xor__ = _operator(logic.BIT_XOR, "^")
+    __rxor__ = _operator(logic.BIT_XOR, "^", True)
     __ixor__ = _assigned("__xor__", "^=")
-    __lshift__ = _operator(ops.SHL, "<<")
-    __rlshift__ = _operator(ops.SHL, "<<", True)
+    __lshift__ = _operator(logic.SHL, "<<")
+    __rlshift__ = _operator(logic.SHL, "<<", True)
     __ilshift__ = _assigned("__lshift__", "<<=")
-    __rshift__ = _operator(ops.SHR, ">>")
-    __rrshift__ = _operator(ops.SHR, ">>", True)
+    __rshift__ = _operator(logic.SHR, ">>")
+    __rrshift__ = _operator(logic.SHR, ">>", True)
     __irshift__ = _assigned("__rshift__", ">>=")
-    __eq__ = _operator(ops.EQ, "==")  # type: ignore[assignment]  # elementwise, as in NumPy
-    __ne__ = _operator(ops.NE, "!=")  # type: ignore[assignment]
-    __lt__ = _operator(ops.LT, "<")
-    __le__ = _operator(ops.LE, "<=")
-    __gt__ = _operator(ops.GT, ">")
-    __ge__ = _operator(ops.GE, ">=")
+    __eq__ = _operator(logic.EQ, "==")  # type: ignore[assignment]  # elementwise, as in NumPy
+    __ne__ = _operator(logic.NE, "!=")  # type: ignore[assignment]
+    __lt__ = _operator(logic.LT, "<")
+    __le__ = _operator(logic.LE, "<=")
+    __gt__ = _operator(logic.GT, ">")
+    __ge__ = _operator(logic.GE, ">=")
     __neg__ = _unary(ops.NEG)
     __abs__ = _unary(ops.ABS)
-    __invert__ = _unary(ops.BIT_NOT)
+    __invert__ = _unary(logic.BIT_NOT)
     __rpow__ = _operator(ops.POW, "**", True)
     __ipow__ = _assigned("__pow__", "**=")
 
@@ -176,33 +177,33 @@ class ArithmeticMethods(Methods):
     minimum = _binary(ops.MINIMUM)
     atan2 = _binary(ops.ATAN2)
     copysign = _binary(ops.COPYSIGN)
-    eq = _binary(ops.EQ)
-    ne = _binary(ops.NE)
-    lt = _binary(ops.LT)
-    le = _binary(ops.LE)
-    gt = _binary(ops.GT)
-    ge = _binary(ops.GE)
-    bitwise_and = _binary(ops.BIT_AND)
-    bitwise_or = _binary(ops.BIT_OR)
-    bitwise_xor = _binary(ops.BIT_XOR)
-    bitwise_left_shift = _binary(ops.SHL)
-    bitwise_right_shift = _binary(ops.SHR)
+    eq = _binary(logic.EQ)
+    ne = _binary(logic.NE)
+    lt = _binary(logic.LT)
+    le = _binary(logic.LE)
+    gt = _binary(logic.GT)
+    ge = _binary(logic.GE)
+    bitwise_and = _binary(logic.BIT_AND)
+    bitwise_or = _binary(logic.BIT_OR)
+    bitwise_xor = _binary(logic.BIT_XOR)
+    bitwise_left_shift = _binary(logic.SHL)
+    bitwise_right_shift = _binary(logic.SHR)
 
     def logical_and(self, other: Operand) -> Tensor:
         """Whether both are non-zero."""
-        return self.to(bool_).apply(ops.LOGICAL_AND, self._lift(other).to(bool_))
+        return self.to(bool_).apply(logic.LOGICAL_AND, self._lift(other).to(bool_))
 
     def logical_or(self, other: Operand) -> Tensor:
         """Whether at least one is non-zero."""
-        return self.to(bool_).apply(ops.LOGICAL_OR, self._lift(other).to(bool_))
+        return self.to(bool_).apply(logic.LOGICAL_OR, self._lift(other).to(bool_))
 
     def logical_xor(self, other: Operand) -> Tensor:
         """Whether exactly one is non-zero."""
-        return self.to(bool_).apply(ops.LOGICAL_XOR, self._lift(other).to(bool_))
+        return self.to(bool_).apply(logic.LOGICAL_XOR, self._lift(other).to(bool_))
 
     def logical_not(self) -> Tensor:
         """Whether it is zero."""
-        return self.to(bool_).apply(ops.LOGICAL_NOT)
+        return self.to(bool_).apply(logic.LOGICAL_NOT)
 
     def logaddexp(self, other: Operand) -> Tensor:
         """log(exp(self) + exp(other)), for any size of the operands."""
@@ -238,10 +239,10 @@ class ArithmeticMethods(Methods):
     atanh = _unary(ops.ATANH)
     erf = _unary(ops.ERF)
     sigmoid = _unary(ops.SIGMOID)
-    isnan = _unary(ops.ISNAN)
-    isinf = _unary(ops.ISINF)
-    isfinite = _unary(ops.ISFINITE)
-    bitwise_not = _unary(ops.BIT_NOT)
+    isnan = _unary(logic.ISNAN)
+    isinf = _unary(logic.ISINF)
+    isfinite = _unary(logic.ISFINITE)
+    bitwise_not = _unary(logic.BIT_NOT)
 
     def log(self, base: float | None = None) -> Tensor:
         """The logarithm, natural or to `base`."""
@@ -314,7 +315,7 @@ class ArithmeticMethods(Methods):
 
     def where(self, condition: Operand, other: Operand) -> Tensor:
         """Self where `condition` holds, else `other`."""
-        return self._lift(condition).to(bool_).apply(ops.WHERE, self, other)
+        return self._lift(condition).to(bool_).apply(logic.WHERE, self, other)
 
     def masked_fill(self, mask: Operand, value: Operand) -> Tensor:
         """`value` where `mask` holds, else self; the dtype of self stays."""
@@ -322,7 +323,7 @@ class ArithmeticMethods(Methods):
             kind = self._lift(value).dtype
             if kind.is_floating_point:
                 raise DTypeError(f"masked_fill: a {kind} value in a {self.dtype} tensor")
-        return self._lift(mask).apply(ops.WHERE, self._alike(value), self)
+        return self._lift(mask).apply(logic.WHERE, self._alike(value), self)
 
     def clamp(self, min: Operand = None, max: Operand = None) -> Tensor:
         """Within [min, max]; a bound may be absent, a number or a tensor."""
