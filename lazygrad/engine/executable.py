@@ -90,10 +90,16 @@ class Program:
                     "kernel": "" if k is None else self.kernels[k].name, "node": i,
                     "op": node.op.name, "shape": node.shape, "dtype": node.dtype.name,
                     **self._how(k), "bytes": 0 if node.op.kind is Kind.VIEW else node.nbytes,
-                    "flops": self.kernels[k].flops if k is not None else 0.0, "site": node.site,
+                    "flops": self._flops(k, i), "site": node.site,
                 }
             )  # fmt: skip
         return rows
+
+    def _flops(self, kernel: int | None, node: int) -> float | None:
+        """The FLOPs of a kernel stand in the row of its first node, so that the column adds up."""
+        if kernel is None or node != min(self.kernels[kernel].nodes):
+            return None
+        return self.kernels[kernel].flops
 
     def _how(self, kernel: int | None) -> dict[str, str]:
         if kernel is None:
@@ -160,6 +166,7 @@ class CompiledProgram(Program):
                     np.copyto(writes[k], sources[at])
             if self._poisoned:
                 arena.memory.fill(DEAD)
+            kept = self._keep(sources, arena)
             for code, views in zip(self._codes, frame.views, strict=True):
                 code.run(views)
         except BaseException as error:
@@ -171,14 +178,16 @@ class CompiledProgram(Program):
         if not self._kept:
             POOL.give(arena)
             return None
-        return Lease(self._keep(sources, arena), arena)
+        return Lease(kept, arena)
 
     def _keep(self, sources: Arrays, arena: Arena) -> list[Array]:
-        """The kept values as arrays."""
+        """The kept values as arrays; one that views a source is copied before that is written."""
         kept = []
         for position, spec in self._kept:
-            base = arena.memory if position < 0 else bytes_of(sources[position])
-            kept.append(make_view(base, spec))
+            if position < 0:
+                kept.append(make_view(arena.memory, spec))
+            else:
+                kept.append(make_view(bytes_of(sources[position]), spec).copy())
         return kept
 
     def _blame(self, error: BaseException, traceback: TracebackType | None) -> None:
@@ -189,6 +198,12 @@ class CompiledProgram(Program):
                 nodes = self.frozen.nodes
                 for i in self.kernels[first + found].nodes[:4]:
                     blame(error, nodes[i], [nodes[j].shape for j in nodes[i].inputs])
+
+    def _flops(self, kernel: int | None, node: int) -> float | None:
+        """The FLOPs of a kernel stand in the row of its first node, so that the column adds up."""
+        if kernel is None or node != min(self.kernels[kernel].nodes):
+            return None
+        return self.kernels[kernel].flops
 
     def _how(self, kernel: int | None) -> dict[str, str]:
         if kernel is None:

@@ -72,11 +72,14 @@ def interpret(
             values[j] = None
     for out, i in zip(outputs, frozen.outputs, strict=True):
         np.copyto(out, values[i])
-    # A new state may be a view of another state that is overwritten first: copy what is aliased.
-    news = []
-    for _, i in frozen.writes:
-        aliased = frozen.nodes[i].op.kind in (Kind.SOURCE, Kind.VIEW, Kind.EFFECT)
-        news.append(values[i].copy() if aliased else values[i])
+    # What views a state that is overwritten first is copied.
+    news = [_own(frozen.nodes[i], values[i]) for _, i in frozen.writes]
+    kept = [_own(frozen.nodes[i], values[i]) for i in frozen.kept]
     for array, new in zip(writes, news, strict=True):
         np.copyto(array, new)
-    return [values[i] for i in frozen.kept]
+    return kept
+
+
+def _own(node: FNode, value: Array) -> Array:
+    """The value, copied if it may be memory of another one."""
+    return value.copy() if node.op.kind in (Kind.SOURCE, Kind.VIEW, Kind.EFFECT) else value

@@ -16,7 +16,7 @@ from lazygrad.engine.modes import STATE
 from lazygrad.engine.show import GradFn
 from lazygrad.engine.storage import Storage
 from lazygrad.errors import GradientError, ShapeError
-from lazygrad.ops.source import DATA, DETACH, PARAM
+from lazygrad.ops.source import DATA, DETACH, PARAM, VERSION
 
 if TYPE_CHECKING:
     from lazygrad.engine.graph import Node
@@ -47,14 +47,20 @@ class GradientMethods(Methods):
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Make it a leaf that collects a gradient, or stop it."""
-        if self._node is not None:
-            if requires_grad == self._node.requires_grad:
-                return self
-            if self._node.requires_grad:
-                raise GradientError("only leaves can stop requiring grad; use detach()")
-            self._become_leaf(Storage(self._array().copy()))
+        if self._node is not None and requires_grad == self._node.requires_grad:
+            return self
         if requires_grad and not self.dtype.is_floating_point:
             raise GradientError(f"only floating tensors can require grad, this one is {self.dtype}")
+        if self._node is not None:
+            if self._node.requires_grad:
+                raise GradientError("only leaves can stop requiring grad; use detach()")
+            capture = STATE.capture
+            if capture is not None and self._node.graph is capture.graph:
+                leaf = self._node.graph.append(
+                    VERSION, (self._node,), requires_grad=True, payload=weakref.ref(self)
+                )
+                return self._rebind(self._of(leaf))  # it has no value yet, but it is a leaf
+            self._become_leaf(Storage(self._array().copy()))
         storage = self._storage
         assert storage is not None
         if requires_grad != self._requires_grad:
@@ -70,7 +76,8 @@ class GradientMethods(Methods):
     @property
     def is_leaf(self) -> bool:
         """Whether the user made it, or it needs no gradient."""
-        return self._node is None or not self._node.requires_grad
+        node = self._node
+        return node is None or not node.requires_grad or node.op is VERSION
 
     @property
     def grad(self) -> Tensor | None:

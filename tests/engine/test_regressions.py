@@ -1,0 +1,109 @@
+"""Each test is a program that once went wrong, as small as it could be made."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lazygrad as lg
+from lazygrad import nn
+
+
+def test_views_of_parameters_between_two_backward_passes_survive_the_step() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((8, 1))
+
+    def gradients(one_by_one: bool) -> list[Any]:
+        shapes = [(1, 1), (7, 1), (7, 7), (3, 7)]
+        values = np.random.default_rng(2)
+        ps = [nn.Parameter(values.standard_normal(s)) for s in shapes]
+        optimizer = lg.optim.SGD(ps, lr=0.1)
+        h = lg.tensor(x) @ ps[0].T @ ps[1].T @ ps[2].T
+        out = h.tanh() @ ps[2].T @ ps[3].T
+        first, second = (out**2).mean(), (out**3).mean()
+        first.backward(retain_graph=True)
+        if one_by_one:
+            lg.realize(*[p.grad for p in ps])
+        second.backward()
+        if one_by_one:
+            lg.realize(*[p.grad for p in ps])
+        optimizer.step()
+        return [p.grad.numpy() for p in ps]
+
+    for a, b in zip(gradients(True), gradients(False), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("executor", ["auto", "reference"])
+def test_a_kept_view_of_a_parameter_is_of_its_own_version(executor: str) -> None:
+    with lg.config.override(executor=executor):
+        w = nn.Parameter([[1.0, 2.0], [3.0, 4.0]])
+        turned = w.detach().T
+        one, two = turned.sum(dim=0), turned * 2
+        del turned
+        one.realize()
+        w.data = np.zeros((2, 2))
+        assert two.tolist() == [[2.0, 6.0], [4.0, 8.0]]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_what_a_realized_tensor_keeps_depends_on_which_leaves_need_a_gradient(
+    order: tuple[int, int],
+) -> None:
+    for needy in order:
+        a = lg.tensor([1.0, 2.0], requires_grad=needy == 0)
+        b = lg.tensor([3.0, 4.0], requires_grad=needy == 1)
+        y = (a.sin() * b.exp()).sum().realize()
+        a.data, b.data = np.full(2, 9.0), np.full(2, 9.0)
+        y.backward()
+        grads = np.cos([1.0, 2.0]) * np.exp([3.0, 4.0]), np.sin([1.0, 2.0]) * np.exp([3.0, 4.0])
+        np.testing.assert_allclose((a, b)[needy].grad.numpy(), grads[needy], rtol=1e-5)
+
+
+def test_two_backward_passes_through_a_call_on_an_array() -> None:
+    w = nn.Parameter(np.ones((3, 4)))
+
+    def losses(x: Any) -> Any:
+        out = (x @ w.T).tanh()
+        return out.sum(), (out**2).mean()
+
+    captured = lg.compute_graph(losses)
+    x = np.linspace(-1, 1, 20).reshape(5, 4)
+    found = []
+    for fn, given in ((losses, lg.tensor(x)), (captured, x), (captured, x)):
+        w.grad = None
+        one, two = fn(given)
+        one.backward(retain_graph=True)
+        two.backward()
+        found.append(w.grad.numpy())
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+
+
+def test_a_leaf_made_inside_a_captured_function() -> None:
+    w = nn.Parameter(np.linspace(-1, 1, 9).reshape(3, 3))
+
+    def penalty(x: Any) -> Any:
+        x = x.detach().clone().requires_grad_()
+        assert x.is_leaf
+        (g,) = lg.grad(((x @ w).tanh() ** 2).sum(), [x], create_graph=True)
+        return (g**2).sum()
+
+    x, found = np.ones((2, 3)), []
+    for fn in (penalty, lg.compute_graph(penalty)):
+        w.grad = None
+        loss = fn(lg.tensor(x))
+        loss.backward()
+        found.append((loss.item(), w.grad.tolist()))
+    assert found[0] == found[1]
+
+
+def test_the_gradient_of_a_leaf_made_inside_can_be_returned() -> None:
+    @lg.compute_graph
+    def slope(x: Any) -> Any:
+        x = x.clone().requires_grad_()
+        (x**3).sum().backward()
+        return x.grad
+
+    assert slope(lg.tensor([1.0, 2.0])).tolist() == [3.0, 12.0]
+    assert slope(lg.tensor([3.0, 4.0])).tolist() == [27.0, 48.0]
