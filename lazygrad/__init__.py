@@ -40,6 +40,7 @@ from lazygrad.engine.anomaly import detect_anomaly
 from lazygrad.engine.backward import grad
 from lazygrad.engine.compute_graph import compute_graph
 from lazygrad.engine.creation import *  # noqa: F403  its __all__ is part of ours
+from lazygrad.engine.device import cuda, device
 from lazygrad.engine.forms import *  # noqa: F403
 from lazygrad.engine.functions import *  # noqa: F403
 from lazygrad.engine.graph import Graph, get_default_graph, set_default_graph
@@ -59,7 +60,7 @@ from lazygrad.engine.random import (
     set_rng_state,
 )
 from lazygrad.engine.tensor import Tensor
-from lazygrad.engine.tools import benchmark, cuda, device, memory_stats, realize, synchronize
+from lazygrad.engine.tools import benchmark, memory_stats, realize, synchronize
 from lazygrad.engine.warn import LazygradWarning
 from lazygrad.runtime.workers import num_workers, set_num_workers
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lazygrad.dtypes import BOOL, as_dtype
 from lazygrad.engine.modes import STATE
 from lazygrad.errors import AnomalyError
 from lazygrad.ops.opdef import Array, Kind
@@ -38,7 +39,7 @@ def detect_anomaly(check_nan: bool = True) -> Iterator[None]:
 
 
 def _range(array: Array) -> str:
-    if array.size == 0 or array.dtype.kind not in "fiu":
+    if array.size == 0 or as_dtype(array.dtype).category == BOOL:
         return "of other kinds"
     return f"between {np.nanmin(array):g} and {np.nanmax(array):g}"
 
@@ -56,11 +57,7 @@ def inspect(graph: FrozenGraph, sources: Sequence[Array]) -> None:
             values[i] = inputs[0]
             continue
         with np.errstate(all="ignore"):
-            out = np.asarray(
-                node.op.reference(*inputs, **node.attrs)
-                if node.inputs or node.op.kind is not Kind.SOURCE
-                else node.attrs["value"]
-            )
+            out = np.asarray(node.op.reference(*inputs, **node.attrs))
         values[i] = out
         if _has_nan(out) and not any(_has_nan(a) for a in inputs):
             where = f" at {node.site}" if node.site else ""
@@ -71,4 +68,4 @@ def inspect(graph: FrozenGraph, sources: Sequence[Array]) -> None:
 
 
 def _has_nan(array: Array) -> bool:
-    return array.dtype.kind == "f" and bool(np.isnan(array).any())
+    return as_dtype(array.dtype).is_floating_point and bool(np.isnan(array).any())

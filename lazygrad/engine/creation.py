@@ -24,9 +24,9 @@ from lazygrad.dtypes import (
 from lazygrad.engine import distributions
 from lazygrad.engine.apply import choose_graph
 from lazygrad.engine.convert import to_array
+from lazygrad.engine.device import check_device
 from lazygrad.engine.graph import HOOKS
 from lazygrad.engine.methods.base import ints
-from lazygrad.engine.methods.convert import on_cpu
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.random import Generator
 from lazygrad.engine.storage import Storage
@@ -59,8 +59,7 @@ def _line(n: int, rank: int = 1, axis: int = 0) -> Any:
 
 def _made(value: Any, dtype: DType, requires_grad: bool, device: Any) -> Tensor:
     """The result of a formula as a tensor of `dtype`."""
-    if device is not None:
-        on_cpu(device)
+    check_device(device)
     if isinstance(value, Tensor):
         made = value.to(dtype)
     else:
@@ -125,8 +124,7 @@ def to_tensor(x: Any, like: Tensor | None = None) -> Tensor:
 
 def as_tensor(data: Any, dtype: DTypeLike | None = None, device: Any = None) -> Tensor:
     """`data` as a tensor: itself when it is one of that dtype, else converted."""
-    if device is not None:
-        on_cpu(device)
+    check_device(device)
     if isinstance(data, Tensor):
         return data if dtype is None else data.to(dtype)
     return tensor(data, dtype=dtype)
@@ -347,8 +345,7 @@ def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
 
 
 def _options(dtype: DTypeLike | None, device: Any) -> DType:
-    if device is not None:
-        on_cpu(device)
+    check_device(device)
     return _dtype(dtype, 0.0)
 
 
@@ -399,8 +396,7 @@ def randint(
         low, high = 0, low
     if size is None:
         raise ShapeError("randint: size is missing, as in randint(0, 10, (2, 3))")
-    if device is not None:
-        on_cpu(device)
+    check_device(device)
     kind = int64 if dtype is None else as_dtype(dtype)
     return distributions.integers(int(low), int(high), _sizes((size,)), kind, generator)
 

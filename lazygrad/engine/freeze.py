@@ -15,6 +15,11 @@ from lazygrad.ops.source import DATA, LITERAL
 Bound = tuple[str, Any]
 
 
+def is_input(node: Node) -> bool:
+    """Whether a traced node's value is given at each run: every source but the literals."""
+    return node.op.kind is Kind.SOURCE and node.op is not LITERAL
+
+
 class _Freezer:
     """Adds nodes to a builder, remembering how the value of each source is found."""
 
@@ -46,7 +51,7 @@ class _Freezer:
         return [env[n.id] for n in body.outputs]
 
     def place(
-        self, node: Node, env: dict[int, int], calls: dict[int, list[int]], bound: Bound | None
+        self, node: Node, env: dict[int, int], calls: dict[int, list[int]], bound: Bound
     ) -> None:
         """Add one node whose inputs are in `env`."""
         kind = node.op.kind
@@ -55,7 +60,7 @@ class _Freezer:
             env[node.id] = -1
         elif kind is Kind.PROJECT:
             env[node.id] = calls[node.inputs[0].id][node.attrs["index"]]
-        elif kind is Kind.SOURCE and node.op is not LITERAL and bound is not None:
+        elif is_input(node):
             env[node.id] = self.source(node, bound, node.label)
         else:
             env[node.id] = self.computed(node, tuple([env[n.id] for n in node.inputs]))

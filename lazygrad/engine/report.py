@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lazygrad.engine.compiler import program_for
-from lazygrad.engine.freeze import freeze
+from lazygrad.engine.freeze import freeze, is_input
 from lazygrad.engine.graph import HOOKS
-from lazygrad.ops.opdef import Kind
-from lazygrad.ops.source import LITERAL
 
 if TYPE_CHECKING:
     from lazygrad.engine.compute_graph import Entry
@@ -25,7 +23,7 @@ def program_of(body: Any) -> Program:
     position = {n.id: i for i, n in enumerate(nodes)}
 
     def is_bound(node: Node) -> bool:
-        return node.id in inputs or (node.op.kind is Kind.SOURCE and node.op is not LITERAL)
+        return node.id in inputs or is_input(node)
 
     outputs = [position[n.id] for n in body.outputs[: body.results]]
     frozen, _ = freeze(nodes, outputs, (), (), (), is_bound)

@@ -15,25 +15,19 @@ import numpy as np
 from lazygrad.config import config
 from lazygrad.engine.anomaly import inspect
 from lazygrad.engine.compiler import program_for
-from lazygrad.engine.freeze import freeze
+from lazygrad.engine.freeze import freeze, is_input
 from lazygrad.engine.graph import PENDING, Node
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.realize import BACKLOG, WRITES, flush_writes, pins_before_step
 from lazygrad.engine.storage import Ref, Storage
 from lazygrad.engine.tensor import Tensor
-from lazygrad.ops.opdef import Array, Kind
-from lazygrad.ops.source import LITERAL
+from lazygrad.ops.opdef import Array
 
 if TYPE_CHECKING:
     from lazygrad.engine.program import Program
 
 Recipe = tuple[str, Any]  # ("storage", storage), ("const", array), or what `bind` understands
 Bind = Callable[[str, Any], Array]
-
-
-def is_bound_source(node: Node) -> bool:
-    """Whether a traced node is bound at each run."""
-    return node.op.kind is Kind.SOURCE and node.op is not LITERAL
 
 
 class Step:
@@ -67,7 +61,7 @@ class Step:
         fed = {nodes[i].id for i in feeds}
         writes = [(i, at.get(s, -1), s) for i, s in self._written]
         frozen, bound = freeze(
-            nodes, self._outputs, (), (), writes, lambda n: n.id in fed or is_bound_source(n)
+            nodes, self._outputs, (), (), writes, lambda n: n.id in fed or is_input(n)
         )
         self.bound = [self._recipe(spec) for spec in bound]
         self.epoch = config.epoch

@@ -16,6 +16,7 @@ import numpy as np
 from lazygrad.dtypes import DType, DTypeLike, as_dtype
 from lazygrad.engine import apply as _apply
 from lazygrad.engine.convert import to_array
+from lazygrad.engine.device import check_device
 from lazygrad.engine.graph import (
     HANDLES,
     HOOKS,
@@ -48,7 +49,6 @@ from lazygrad.engine.realize import (
 )
 from lazygrad.engine.storage import ReadOnly, Storage, export
 from lazygrad.errors import (
-    DeviceError,
     EscapedTensorError,
     GradientError,
     ShapeError,
@@ -427,16 +427,6 @@ def user_site_text() -> str:
     """The user's line as `file:line`."""
     site = user_site()
     return "" if site is None else f"{site[0].co_filename}:{site[1]}"
-
-
-def check_device(device: Any) -> None:
-    """Only the CPU exists for now."""
-    if device is None or str(device) in ("cpu", "cpu:0"):
-        return
-    raise DeviceError(
-        f"device {str(device)!r} is not available: this version computes on the CPU only"
-        " (device='cpu')"
-    )
 
 
 def apply(op: OpDef, *operands: Any, **attrs: Any) -> Tensor:

@@ -6,13 +6,11 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from lazygrad.config import config
 from lazygrad.engine.arena import POOL
 from lazygrad.engine.graph import HANDLES, PENDING, Graph
 from lazygrad.engine.pytree import flatten
 from lazygrad.engine.realize import realize_graph, realize_nodes
-from lazygrad.engine.tensor import Tensor, check_device
-from lazygrad.errors import DeviceError
+from lazygrad.engine.tensor import Tensor
 
 
 def realize(*things: Any) -> None:
@@ -82,50 +80,3 @@ def memory_stats() -> dict[str, int]:
         "pending": len(PENDING),
         "arena_bytes": POOL.free_bytes,
     }
-
-
-class device(str):
-    """A device; there is one: `device("cpu")`. Anything else raises `DeviceError`.
-
-    >>> device("cpu").type
-    'cpu'
-    """
-
-    __slots__ = ()
-
-    def __new__(cls, name: Any = "cpu", index: int | None = None) -> device:
-        """Check that it exists."""
-        check_device(name)
-        return super().__new__(cls, "cpu")
-
-    @property
-    def type(self) -> str:
-        """The kind of device."""
-        return "cpu"
-
-    def __repr__(self) -> str:
-        return "device(type='cpu')"
-
-
-class cuda:
-    """What scripts ask before they choose a device."""
-
-    @staticmethod
-    def is_available() -> bool:
-        """False: this version computes on the CPU."""
-        return False
-
-    @staticmethod
-    def device_count() -> int:
-        """0."""
-        return 0
-
-    @staticmethod
-    def synchronize() -> None:
-        """Raise `DeviceError`: there is no GPU."""
-        raise DeviceError("no CUDA device: this version computes on the CPU only")
-
-
-def set_eager(mode: bool) -> None:
-    """Realize every operation as it is made (`LAZYGRAD_EAGER=1`)."""
-    config.eager = bool(mode)

@@ -16,14 +16,13 @@ from typing import Any
 
 import graphviz
 
-from lazygrad.engine.freeze import freeze
-from lazygrad.engine.graph import HANDLES, Graph, Node
+from lazygrad.engine.freeze import freeze, is_input
+from lazygrad.engine.graph import HANDLES, Graph
 from lazygrad.engine.picture import COLOURS, Item, collapse, items_of, items_of_frozen
 from lazygrad.engine.program import Program, program_for
 from lazygrad.engine.warn import warn
 from lazygrad.errors import ArgumentError, nearest
 from lazygrad.ops.opdef import Kind
-from lazygrad.ops.source import LITERAL
 
 MAX_NODES = 300
 STAGES = ("traced", "fused", "planned")
@@ -71,14 +70,11 @@ def compile_live(graph: Graph) -> Program:
     nodes = [n for n in nodes if all(i.id in known for i in n.inputs)]
     read = {i.id for n in nodes for i in n.inputs}
 
-    def is_source(node: Node) -> bool:
-        return node.op.kind is Kind.SOURCE and node.op is not LITERAL
-
     outputs = [
         k for k, n in enumerate(nodes)
         if (n.id in HANDLES or n.id not in read) and n.op.kind not in (Kind.SOURCE, Kind.CALL)
     ]  # fmt: skip
-    frozen, _ = freeze(nodes, outputs, (), (), (), is_source)
+    frozen, _ = freeze(nodes, outputs, (), (), (), is_input)
     return program_for(frozen)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lazygrad.dtypes import DType, as_dtype
-from lazygrad.engine.methods.convert import looks_like_device, on_cpu
+from lazygrad.engine.device import check_device, looks_like_device
 from lazygrad.engine.storage import Storage
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentTypeError
@@ -24,7 +24,7 @@ def target_dtype(*args: Any, **kwargs: Any) -> DType | None:
         if isinstance(value, Tensor):
             found = value.dtype
         elif looks_like_device(value):
-            on_cpu(value)
+            check_device(value)
         elif value is not None and not isinstance(value, bool):
             found = as_dtype(value)
     return found

@@ -10,29 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from lazygrad import dtypes as dt
 from lazygrad.dtypes import DType, DTypeLike, as_dtype
+from lazygrad.engine.device import check_device, looks_like_device
 from lazygrad.engine.graph import HOOKS
 from lazygrad.engine.methods.base import Methods, ints
-from lazygrad.errors import DeviceError, DTypeError
+from lazygrad.errors import DTypeError
 from lazygrad.ops.elementwise import CAST
 from lazygrad.shapes import numel
 
 if TYPE_CHECKING:
     from lazygrad.engine.tensor import Tensor
-
-
-def on_cpu(device: Any) -> None:
-    """Raise `DeviceError` unless `device` is the CPU."""
-    if str(device).split(":")[0] != "cpu":
-        raise DeviceError(
-            f"device {str(device)!r} is not available: this version computes on the CPU only"
-        )
-
-
-def looks_like_device(value: Any) -> bool:
-    """Whether `value` names a device rather than a dtype."""
-    if isinstance(value, str):
-        return value.split(":")[0] in ("cpu", "cuda", "mps", "xpu", "hip", "meta", "gpu")
-    return type(value).__name__ == "device"
 
 
 class ConvertMethods(Methods):
@@ -48,8 +34,7 @@ class ConvertMethods(Methods):
     def to(self, *args: Any, **kwargs: Any) -> Tensor:
         """As another dtype and/or on another device: `to(dtype)`, `to("cpu")`, `to(other)`."""
         dtype = kwargs.pop("dtype", None)
-        if (device := kwargs.pop("device", None)) is not None:
-            on_cpu(device)
+        check_device(kwargs.pop("device", None))
         copy = kwargs.pop("copy", False)
         kwargs.pop("non_blocking", None)
         if kwargs:
@@ -58,7 +43,7 @@ class ConvertMethods(Methods):
             if isinstance(value, Methods):
                 dtype = value.dtype
             elif looks_like_device(value):
-                on_cpu(value)
+                check_device(value)
             elif not isinstance(value, bool) and value is not None:
                 dtype = value
         result = self._self if dtype is None else self.cast(dtype)
@@ -120,8 +105,8 @@ class ConvertMethods(Methods):
 
     def cuda(self, device: Any = None) -> Tensor:
         """On a GPU: raises `DeviceError` for now."""
-        on_cpu("cuda" if device is None else f"cuda:{device}")
-        raise DeviceError("no GPU")  # pragma: no cover
+        check_device("cuda" if device is None else f"cuda:{device}")
+        return self._self
 
     # Inspection.
 
