@@ -11,8 +11,8 @@ Shape = tuple[int, ...]
 Axes = int | Sequence[int] | None
 
 __all__ = [
-    "Axes", "Shape", "broadcast", "contiguous_strides", "normalize_axes", "normalize_axis",
-    "numel", "reduced", "resolve_reshape", "reshape_strides", "unbroadcast_axes",
+    "Axes", "Shape", "broadcast", "contiguous_strides", "existing_axis", "normalize_axes",
+    "normalize_axis", "numel", "reduced", "resolve_reshape", "reshape_strides", "unbroadcast_axes",
 ]  # fmt: skip
 
 
@@ -74,6 +74,13 @@ def normalize_axis(axis: int, ndim: int, what: str = "axis") -> int:
     if not -bound <= axis < bound:
         raise AxisError(f"{what} {axis} is out of range for a tensor with {ndim} dimensions")
     return axis % bound
+
+
+def existing_axis(axis: int, ndim: int, what: str = "axis") -> int:
+    """As `normalize_axis`, for what a 0-d tensor does not allow."""
+    if not ndim:
+        raise AxisError(f"{what} {axis}: a 0-d tensor has no dimension")
+    return normalize_axis(axis, ndim, what)
 
 
 def normalize_axes(axes: Axes, ndim: int, what: str = "axis") -> tuple[int, ...]:

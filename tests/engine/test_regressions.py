@@ -80,3 +80,23 @@ def test_the_gradient_of_a_leaf_made_inside_can_be_returned() -> None:
 
     assert slope(lg.tensor([1.0, 2.0])).tolist() == [3.0, 12.0]
     assert slope(lg.tensor([3.0, 4.0])).tolist() == [27.0, 48.0]
+
+
+@pytest.mark.parametrize(
+    "fails",
+    [
+        lambda t: t.split(1),
+        lambda t: t.chunk(2),
+        lambda t: t.unbind(),
+        lambda t: t.roll(1, 0),
+        lambda t: t.unflatten(0, (1, 1)),
+        lambda t: t.repeat_interleave(2, dim=0),
+    ],
+)
+def test_what_needs_a_dimension_says_so(fails: Any) -> None:
+    with pytest.raises(lg.errors.AxisError, match="a 0-d tensor has no dimension"):
+        fails(lg.tensor(1.0))
+
+
+def test_movedim_of_a_number() -> None:
+    assert lg.tensor(3.0).movedim(0, -1).item() == 3.0

@@ -14,7 +14,13 @@ from lazygrad.dtypes import bool_
 from lazygrad.engine.methods.base import Methods, ints, numpy_names
 from lazygrad.errors import AxisError, DTypeError, ShapeError
 from lazygrad.ops import movement as ops
-from lazygrad.shapes import normalize_axes, normalize_axis, numel, resolve_reshape
+from lazygrad.shapes import (
+    existing_axis,
+    normalize_axes,
+    normalize_axis,
+    numel,
+    resolve_reshape,
+)
 
 if TYPE_CHECKING:
     from lazygrad.engine.tensor import Tensor
@@ -53,7 +59,7 @@ class ShapeMethods(Methods):
 
     def unflatten(self, dim: int, sizes: Sequence[int]) -> Tensor:
         """Dimension `dim` as several; one size may be -1."""
-        axis = normalize_axis(dim, self.ndim, "unflatten: dim")
+        axis = existing_axis(dim, self.ndim, "unflatten: dim")
         inner = resolve_reshape((self.shape[axis],), sizes)
         return self.reshape((*self.shape[:axis], *inner, *self.shape[axis + 1 :]))
 
@@ -117,7 +123,7 @@ class ShapeMethods(Methods):
         order = [a for a in range(self.ndim) if a not in old]
         for place, axis in sorted(zip(new, old, strict=True)):
             order.insert(place, axis)
-        return self.permute(order)
+        return self.permute(order) if self.ndim else self._self
 
     moveaxis = movedim
 
@@ -191,7 +197,7 @@ class ShapeMethods(Methods):
     @numpy_names
     def split(self, split_size: Any, dim: int = 0) -> tuple[Tensor, ...]:
         """Pieces of `split_size` elements (the last may be smaller) or of the sizes in a list."""
-        axis = normalize_axis(dim, self.ndim, "split: axis")
+        axis = existing_axis(dim, self.ndim, "split: axis")
         total = self.shape[axis]
         if isinstance(split_size, int):
             if split_size <= 0:
@@ -211,15 +217,13 @@ class ShapeMethods(Methods):
         """At most `chunks` pieces of equal size (the last may be smaller)."""
         if chunks <= 0:
             raise ShapeError(f"chunk: the number must be positive, got {chunks}")
-        axis = normalize_axis(dim, self.ndim, "chunk: axis")
+        axis = existing_axis(dim, self.ndim, "chunk: axis")
         return self.split(max(-(-self.shape[axis] // chunks), 1), axis)
 
     @numpy_names
     def unbind(self, dim: int = 0) -> tuple[Tensor, ...]:
         """The elements of `dim`, one tensor each."""
-        axis = normalize_axis(dim, self.ndim, "unbind: axis")
-        if not self.ndim:
-            raise AxisError("unbind: a 0-d tensor has no dimension")
+        axis = existing_axis(dim, self.ndim, "unbind: axis")
         return tuple(self.select(axis, i) for i in range(self.shape[axis]))
 
     # Rearranged copies.
@@ -242,7 +246,7 @@ class ShapeMethods(Methods):
             raise AxisError(f"roll: {len(amounts)} shifts for {len(axes)} axes")
         result = self._self
         for amount, a in zip(amounts, axes, strict=True):
-            axis = normalize_axis(a, self.ndim, "roll: axis")
+            axis = existing_axis(a, self.ndim, "roll: axis")
             size = self.shape[axis]
             cut = -amount % size if size else 0
             if cut:
@@ -272,7 +276,7 @@ class ShapeMethods(Methods):
         """Each element of `dim` repeated; counts in a tensor are read (not while capturing)."""
         if dim is None:
             return self.reshape(-1).repeat_interleave(repeats, 0, output_size=output_size)
-        axis = normalize_axis(dim, self.ndim, "repeat_interleave: axis")
+        axis = existing_axis(dim, self.ndim, "repeat_interleave: axis")
         size = self.shape[axis]
         if isinstance(repeats, int):
             new = self.unsqueeze(axis + 1)
