@@ -393,9 +393,7 @@ def _nothing(ref: Ref) -> bool:
     return False
 
 
-def _either(
-    one: Callable[[Ref], bool], other: Callable[[Ref], bool]
-) -> Callable[[Ref], bool]:
+def _either(one: Callable[[Ref], bool], other: Callable[[Ref], bool]) -> Callable[[Ref], bool]:
     return lambda ref: one(ref) or other(ref)
 
 

@@ -189,8 +189,7 @@ def network() -> Arrays:
     rng = lg.Generator(3)
     sizes = [96, 700, 700, 10]
     weights = [
-        lg.tensor(big(b, a, seed=a) / 10, requires_grad=True)
-        for a, b in itertools.pairwise(sizes)
+        lg.tensor(big(b, a, seed=a) / 10, requires_grad=True) for a, b in itertools.pairwise(sizes)
     ]
     h = lg.rand(311, 96, generator=rng)
     for w in weights:
@@ -210,3 +209,32 @@ def test_large_arrays(name: str) -> None:
     for how in SETTINGS:
         with setting(how):
             same_bits(plain, BIG[name](), f"{name}: {how}")
+
+
+@pytest.mark.parametrize("when", ["init", "output", "loss", "backward", "graph"])
+@pytest.mark.parametrize("optimizer", [lg.optim.SGD, lg.optim.AdamW])
+def test_a_first_step_with_values_read_in_between(optimizer: Any, when: str) -> None:
+    """Until it is read, a fresh parameter is a pending write: one value under two names."""
+
+    def run(when: str) -> Arrays:
+        lg.manual_seed(0)
+        model = lg.nn.Sequential(lg.nn.Linear(5, 6), lg.nn.Tanh(), lg.nn.Linear(6, 3))
+        opt = optimizer(model.parameters(), lr=0.1)
+        if when == "init":
+            lg.realize(*model.parameters())
+        out = model(lg.tensor(big(4, 5)))
+        if when == "output":
+            out.realize()
+        loss = (out * out).sum()
+        if when == "loss":
+            loss.realize()
+        loss.backward()
+        if when == "backward":
+            model[0].weight.grad.realize()
+        if when == "graph":
+            lg.get_default_graph().realize()
+        opt.step()
+        opt.zero_grad()
+        return [p.numpy(copy=True) for p in model.parameters()]
+
+    same_bits(run(""), run(when), when)

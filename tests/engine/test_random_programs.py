@@ -6,7 +6,7 @@ plus and minus a small step along a fixed random direction v_k. After any number
 """
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,7 @@ Shadow = list[np.ndarray]  # at the leaves; then at plus and minus for each leaf
 class Value:
     tensor: lg.Tensor
     shadow: Shadow
-    born: int  # the clock when it was made
+    born: int  # the clock when the oldest value that it was made from was made
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -98,22 +98,25 @@ class Programs(RuleBasedStateMachine):
             known = [v for v in known if v.tensor.requires_grad]
         return known[len(known) - 1 - data.draw(st.integers(0, len(known) - 1))]
 
-    def keep(self, tensor: lg.Tensor, shadow: Shadow) -> Value:
+    def keep(self, tensor: lg.Tensor, shadow: Shadow, made_from: Sequence[Value] = ()) -> Value:
         self.clock += 1
         assert tensor.shape == shadow[0].shape
         assert tensor.dtype is lg.float64
-        value = Value(tensor, shadow, self.clock)
+        value = Value(tensor, shadow, min([self.clock, *self.births(made_from)]))
         self.live.append(value)
         if len(self.live) > MOST:
             self.live.pop(0)
         return value
 
-    def forget(self, value: Value) -> None:
-        """It is a new value from now on."""
-        self.clock += 1
-        value.born = self.clock
+    def changed(self, value: Value, *others: Value) -> None:
+        """It is a new value from now on, made from itself and others."""
+        value.born = min([value.born, *self.births(others)])
         if self.last is value:
             self.last = None
+
+    def births(self, values: Sequence[Value]) -> list[int]:
+        """When these were made; leaves are read as they are now."""
+        return [self.clock if any(v is leaf for leaf in self.leaves) else v.born for v in values]
 
     def line(self, data: Any, instructions: Any = INSTRUCTIONS) -> Any:
         """A line over live values, its operands, and the shadow of its result."""
@@ -122,7 +125,9 @@ class Programs(RuleBasedStateMachine):
         if line is None:
             return None
         shadow = [line.on_arrays([v.shadow[i] for v in known]) for i in range(1 + 2 * LEAVES)]
-        return (line, [v.tensor for v in known], shadow) if tame(shadow[0]) else None
+        if not tame(shadow[0]):
+            return None
+        return line, [v.tensor for v in known], shadow, [known[i] for i in line.operands]
 
     # making tensors -----------------------------------------------------------------------
 
@@ -137,32 +142,32 @@ class Programs(RuleBasedStateMachine):
     def op(self, data: Any, count: int) -> None:
         for _ in range(count):
             if found := self.line(data):
-                line, tensors, shadow = found
-                self.keep(line.on_tensors(tensors), shadow)
+                line, tensors, shadow, made_from = found
+                self.keep(line.on_tensors(tensors), shadow, made_from)
 
     @rule(data=DATA)
     def view(self, data: Any) -> None:
         if found := self.line(data, VIEWS):
-            line, tensors, shadow = found
-            self.keep(line.on_tensors(tensors), shadow)
+            line, tensors, shadow, made_from = found
+            self.keep(line.on_tensors(tensors), shadow, made_from)
 
     @rule(data=DATA)
     def op_without_grad(self, data: Any) -> None:
         if found := self.line(data):
-            line, tensors, shadow = found
+            line, tensors, shadow, made_from = found
             with lg.no_grad():
                 self.keep(line.on_tensors(tensors), still(shadow[0]))
 
     @rule(data=DATA)
     def captured_op(self, data: Any) -> None:
         if found := self.line(data):
-            line, tensors, shadow = found
+            line, tensors, shadow, made_from = found
             names = [f"v{k}" for k in range(len(tensors))]
             key = line.text(names)
             if key not in self.captured:
                 self.captured[key] = capture(line)
             operands = [tensors[i] for i in line.operands]
-            self.keep(self.captured[key](*operands), shadow)
+            self.keep(self.captured[key](*operands), shadow, made_from)
 
     @rule(data=DATA)
     def detach(self, data: Any) -> None:
@@ -190,13 +195,13 @@ class Programs(RuleBasedStateMachine):
         fits = np.broadcast_shapes(value.shape, other.shape) if _fits(value, other) else None
         if fits != value.shape:
             value.tensor *= factor
-            self.forget(value)
+            self.changed(value)
             value.shadow = [a * factor for a in value.shadow]
             return
         shadow = [a + factor * b for a, b in zip(value.shadow, other.shadow, strict=True)]
         if tame(shadow[0]):
             value.tensor += factor * other.tensor
-            self.forget(value)
+            self.changed(value, other)
             value.shadow = shadow
 
     @rule(data=DATA)
@@ -214,7 +219,7 @@ class Programs(RuleBasedStateMachine):
         else:
             value.tensor[i] = other.tensor
             values = other.shadow
-        self.forget(value)
+        self.changed(value, other)
         shadow = [a.copy() for a in value.shadow]
         for array, new in zip(shadow, values, strict=True):
             array[i] = new
