@@ -10,11 +10,11 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from lazygrad.engine.autodiff import is_leaf, owner_of, pullback, reachable
+from lazygrad.engine.body import one_like
 from lazygrad.engine.graph import HANDLES, HOOKS, Node, Saved
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.realize import is_bound, pending_set, realize_nodes, value_of
 from lazygrad.errors import GradientError, ShapeError
-from lazygrad.ops.movement import EXPAND
 from lazygrad.ops.opdef import Kind
 from lazygrad.ops.source import DETACH
 
@@ -36,10 +36,7 @@ def _seed(root: Tensor, gradient: Tensor | None) -> Tensor:
             " pass gradient=, or reduce it with .sum() or .mean()"
         )
     graph = _graph_of(root)
-    one = graph.constant(1.0, root.dtype)
-    if root.shape:
-        one = graph.append(EXPAND, (one,), {"shape": root.shape})
-    return HOOKS.wrap(one)  # type: ignore[no-any-return]
+    return HOOKS.wrap(one_like(graph, root))  # type: ignore[no-any-return]
 
 
 def _graph_of(t: Tensor) -> Any:

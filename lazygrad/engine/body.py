@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lazygrad.engine.autodiff import pullback
 from lazygrad.engine.graph import HOOKS, Graph, Node
 from lazygrad.engine.modes import STATE
+from lazygrad.ops.movement import EXPAND
 from lazygrad.ops.opdef import Kind
 from lazygrad.ops.source import CALL, DATA, PROJECT
 
@@ -84,13 +85,10 @@ def between(inputs: Iterable[Node], roots: Iterable[Node]) -> tuple[Node, ...]:
     return tuple(seen[i] for i in sorted(seen))
 
 
-def replay_nodes(
-    body: Body, graph: Graph, inputs: Sequence[Node], extra: Iterable[Node] = ()
-) -> dict[int, Node]:
+def replay_nodes(body: Body, graph: Graph, inputs: Sequence[Node]) -> dict[int, Node]:
     """Append copies of the body's nodes to `graph`; maps old ids to the new nodes."""
     env: dict[int, Node] = {old.id: new for old, new in zip(body.inputs, inputs, strict=True)}
-    nodes = between(body.inputs, [*body.outputs, *body.effects, *extra])
-    for node in nodes:
+    for node in body.nodes:
         env[node.id] = graph.clone(node, tuple(env[n.id] for n in node.inputs))
     return env
 
@@ -111,7 +109,7 @@ def _differentiate(body: Body, cotangents: tuple[int, ...], needed: tuple[int, .
             graph.source(("cotangent", i), n.shape, n.dtype, DATA, True)
             for i, n in zip(cotangents, outputs, strict=True)
         ]
-        forward = {new.id: old for old, new in _pairs(body, env)}
+        forward = {env[n.id].id: n for n in body.nodes}
         found = pullback(
             [(n, HOOKS.wrap(s)) for n, s in zip(outputs, seeds, strict=True)],
             [sources[i] for i in needed],
@@ -129,11 +127,6 @@ def _differentiate(body: Body, cotangents: tuple[int, ...], needed: tuple[int, .
     return Vjp(Body(inputs, roots), kept_sources, residuals, grads)
 
 
-def _pairs(body: Body, env: dict[int, Node]) -> Iterable[tuple[Node, Node]]:
-    nodes = between(body.inputs, [*body.outputs, *body.effects])
-    return [(n, env[n.id]) for n in nodes]
-
-
 def _residual_cut(roots: Sequence[Node], forward: dict[int, Any]) -> list[Node]:
     """The forward values that the gradient nodes read; views and constants are made again."""
     cut: dict[int, Node] = {}
@@ -149,6 +142,12 @@ def _residual_cut(roots: Sequence[Node], forward: dict[int, Any]) -> list[Node]:
         else:
             stack.extend(node.inputs)
     return [cut[i] for i in sorted(cut)]
+
+
+def one_like(graph: Graph, value: Node | Tensor) -> Node:
+    """The cotangent of one that a backward pass from this value begins with."""
+    one = graph.constant(1.0, value.dtype)
+    return graph.append(EXPAND, (one,), {"shape": value.shape}) if value.shape else one
 
 
 def append_call(graph: Graph, body: Body, inputs: Sequence[Node], requires_grad: bool) -> Node:

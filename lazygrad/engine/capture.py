@@ -118,7 +118,8 @@ class CapturedArray:
         return -self._lazy()
 
     def __getattr__(self, name: str) -> Any:
-        STATE.capture.refuse_value(self._tensor) if STATE.capture else None
+        if STATE.capture is not None:
+            STATE.capture.refuse_value(self._tensor)
         raise CaptureError(f"the values of an array inside a captured function (.{name})")
 
     def _refuse(self, *args: Any, **kwargs: Any) -> Any:

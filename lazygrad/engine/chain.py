@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lazygrad.config import config
-from lazygrad.engine.body import Vjp, append_call, project
-from lazygrad.engine.graph import Graph, Node, Saved, mark_realized, register_handle
+from lazygrad.engine.body import Vjp, append_call, one_like, project
+from lazygrad.engine.graph import Graph, Node, Saved, register_handle
 from lazygrad.engine.modes import LOCK, STATE
 from lazygrad.engine.random import key_node
 from lazygrad.engine.realize import WRITES
 from lazygrad.engine.step import GradSlots, Step
 from lazygrad.engine.storage import Ref, Storage
 from lazygrad.engine.tensor import Tensor
-from lazygrad.ops.movement import EXPAND
 from lazygrad.ops.opdef import Array
 from lazygrad.shapes import numel
 
@@ -126,7 +125,6 @@ class Call:
             if self.values is not None:
                 self.graph.values[node.id] = self.values[i]
             _settle(t, node)
-            mark_realized(node) if self.values is not None else None
 
     def start_backward(self, root: int, assign: bool = False) -> bool:
         """Begin the backward pass from a result, if that is the plain one; else False.
@@ -199,10 +197,7 @@ class BackCall:
 
 def append_backward(graph: Graph, call: Node, vjp: Vjp, root: int, sources: Sequence[Node]) -> Node:
     """Append the backward call of a call with a cotangent of one."""
-    spec = call.payload.outputs[root]
-    one = graph.constant(1.0, spec.dtype)
-    if spec.shape:
-        one = graph.append(EXPAND, (one,), {"shape": spec.shape})
+    one = one_like(graph, call.payload.outputs[root])
     inputs = [*(sources[i] for i in vjp.sources), one, *(project(call, i) for i in vjp.residuals)]
     return append_call(graph, vjp.body, inputs, False)
 

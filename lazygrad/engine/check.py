@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lazygrad.engine.body import between
 from lazygrad.errors import StaleCaptureError
+from lazygrad.ops.source import CONST
 
 if TYPE_CHECKING:
     from lazygrad.engine.capture import Captured
@@ -13,19 +13,16 @@ if TYPE_CHECKING:
 
 def _lines(captured: Captured) -> list[tuple[Any, Any]]:
     body = captured.body
+    bound = {n.id for n in body.inputs}
     index: dict[int, int] = {}
     found = []
-    for node in [*body.inputs, *between(body.inputs, [*body.outputs, *body.effects])]:
+    for node in [*body.inputs, *body.nodes]:
         index[node.id] = len(index)
-        value = node.payload if node.op.name == "const" else None
+        value = node.payload if node.op is CONST else None
         attrs = tuple(sorted(node.attrs.items(), key=lambda kv: kv[0]))
-        inputs = tuple(index[n.id] for n in node.inputs) if node.id not in _ids(body) else ()
+        inputs = tuple(index[n.id] for n in node.inputs) if node.id not in bound else ()
         found.append(((node.op.name, inputs, attrs, value), node))
     return found
-
-
-def _ids(body: Any) -> set[int]:
-    return {n.id for n in body.inputs}
 
 
 def check_same(first: Captured, second: Captured, name: str) -> None:

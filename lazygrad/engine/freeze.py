@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lazygrad.engine.body import between
 from lazygrad.engine.frozen import Builder, FNode, FrozenGraph
 from lazygrad.engine.graph import Node
 from lazygrad.engine.storage import Storage
@@ -46,7 +45,7 @@ class _Freezer:
         body = call.payload
         env = {n.id: i for n, i in zip(body.inputs, inputs, strict=True)}
         calls: dict[int, list[int]] = {}
-        for node in between(body.inputs, [*body.outputs, *body.effects]):
+        for node in body.nodes:
             self.place(node, env, calls, ("inner", node))
         return [env[n.id] for n in body.outputs]
 
