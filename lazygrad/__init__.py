@@ -96,10 +96,20 @@ _LATER = {  # imported when first named: `import lazygrad` costs little more tha
 }  # fmt: skip
 
 
+_ELSEWHERE = {  # where PyTorch has a name and this package has it in another place
+    "utils": "lazygrad.data and lazygrad.nn.utils", "autograd": "lazygrad.grad",
+    "jit": "lazygrad.compute_graph", "compile": "lazygrad.compute_graph",
+    "Parameter": "lazygrad.nn.Parameter", "DataLoader": "lazygrad.data.DataLoader",
+    "amp": "lazygrad.bfloat16: there is no autocast yet",
+}  # fmt: skip
+
+
 def __getattr__(name: str) -> Any:
     """Import what is used later; a misspelt name gets the nearest one."""
     if name not in _LATER:
-        hint = errors.nearest(name, [*globals(), *_LATER])
+        known = [n for n in (*__all__, *_LATER) if n[0] != "_"]
+        place = _ELSEWHERE.get(name)
+        hint = f"; see {place}" if place else errors.nearest(name, known)
         raise AttributeError(f"module 'lazygrad' has no attribute {name!r}{hint}")
     module, attribute = _LATER[name]
     found = import_module(module)
@@ -108,7 +118,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LATER])
+    return sorted({*__all__, *_LATER, "__version__"})
 
 
 __all__ += creation.__all__

@@ -36,6 +36,9 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
     """
     from safetensors.numpy import save_file  # here, to keep the import of the package fast
 
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"cannot save {path}: there is no folder {folder}")
     arrays: dict[str, Array] = {}
     structure = json.dumps(_pack(obj, "", arrays))
     with _written_whole(Path(path)) as place:

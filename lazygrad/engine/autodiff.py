@@ -7,6 +7,7 @@ backward of a backward is the same walk over the nodes that the first one append
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,7 @@ def owner_of(leaf: Node) -> Any:
     """The tensor whose gradient a leaf node stands for, or None when it is gone."""
     payload = leaf.payload
     if leaf.op is VERSION:
-        return payload
+        return payload() if isinstance(payload, weakref.ref) else payload
     return payload.owner() if hasattr(payload, "owner") else None
 
 

@@ -78,6 +78,7 @@ class CapturedFunction(Reports):
         if not callable(fn):
             raise TypeError(f"compute_graph takes a function, got {type(fn).__name__}")
         functools.update_wrapper(self, fn)
+        self.__name__ = getattr(fn, "__name__", type(fn).__name__)  # modules and partials lack one
         self._fn = fn
         self._verify = verify
         self._entries: OrderedDict[Any, list[Entry]] = OrderedDict()
@@ -160,6 +161,7 @@ class CapturedFunction(Reports):
                 " avoid that"
             )
             return None
+        names.seal()
         entry = Entry(signature, captured, out_tree, names)
         self._entries.setdefault(signature, []).insert(0, entry)
         self._entries.move_to_end(signature)
@@ -262,9 +264,15 @@ class CapturedFunction(Reports):
         return self._last
 
     def cache_info(self) -> CacheInfo:
-        """Hits, misses (captures), versions held, limit."""
+        """Hits, misses (captures), versions held, limit; of a method for all its instances."""
         size = sum(map(len, self._entries.values()))
-        return CacheInfo(self._hits, self._misses, size, config.capture_limit)
+        parts = [bound.cache_info() for bound in self._bound.values()]
+        return CacheInfo(
+            self._hits + sum(p.hits for p in parts),
+            self._misses + sum(p.misses for p in parts),
+            size + sum(p.size for p in parts),
+            config.capture_limit,
+        )
 
     def clear_cache(self) -> None:
         """Forget every captured version."""
@@ -273,6 +281,11 @@ class CapturedFunction(Reports):
         self._seen.clear()
         for bound in self._bound.values():
             bound.clear_cache()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._fn, name)  # of a captured module: parameters(), eval(), ...
 
     def __deepcopy__(self, memo: Any) -> CapturedFunction:
         return CapturedFunction(self._fn, self._verify)
@@ -290,7 +303,7 @@ class _Method:
     def __init__(self, fn: Callable[..., Any], instance: Any) -> None:
         functools.update_wrapper(self, fn)
         self.__func__ = fn
-        self._instance = weakref.ref(instance)
+        self._instance = self.owner = weakref.ref(instance)
         parameters = list(inspect.signature(fn).parameters.values())[1:]
         self.__signature__ = inspect.Signature(parameters)
 

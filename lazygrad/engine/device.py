@@ -21,7 +21,6 @@ def check_device(device: Any) -> None:
         return
     raise DeviceError(
         f"device {str(device)!r} is not available: this version computes on the CPU only"
-        " (device='cpu')"
     )
 
 

@@ -1,8 +1,9 @@
 """Guards: what a captured function depends on besides its arguments.
 
-Names that the function uses from closures and globals, flags and plain attributes of modules that
-it called, `requires_grad` of the leaves it read. Modules and leaves are looked at only when the
-config epoch has moved, so a replay usually compares one integer and a few names.
+Names that the function uses from closures and globals, plain values one step inside of what they
+stand for (`cfg.alpha`, `cfg["alpha"]`, the entries of a list), flags and plain attributes of
+modules that it called, `requires_grad` of the leaves it read. Modules and leaves are looked at only
+when the config epoch has moved, so a replay usually compares one integer and a few names.
 """
 
 from __future__ import annotations
@@ -23,6 +24,14 @@ def _names(code: types.CodeType) -> set[str]:
     for const in code.co_consts:
         if isinstance(const, types.CodeType):
             found |= _names(const)
+    return found
+
+
+def _texts(code: types.CodeType) -> set[str]:
+    found = {c for c in code.co_consts if isinstance(c, str)}
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            found |= _texts(const)
     return found
 
 
@@ -47,6 +56,7 @@ class NameGuards:
         self.cells: list[tuple[str, Any, Any, bool]] = []
         self.globals: list[tuple[str, Any, bool]] = []
         self.namespace: dict[str, Any] = getattr(plain, "__globals__", {})
+        self.insides: list[tuple[str, _Inside]] = []
         if code is None:
             return
         for name, cell in zip(code.co_freevars, plain.__closure__ or (), strict=True):
@@ -57,6 +67,23 @@ class NameGuards:
             if value is _MISSING or isinstance(value, types.ModuleType | type):
                 continue
             self.globals.append((name, value, _plain(value)))
+        self._look_inside(code, getattr(fn, "owner", None))
+
+    def _look_inside(self, code: types.CodeType, owner: Any) -> None:
+        names, texts = _names(code), _texts(code)
+        held = [(name, value) for name, _, value, plain in self.cells if not plain]
+        held += [(name, value) for name, value, plain in self.globals if not plain]
+        if owner is not None and code.co_varnames:
+            held.append((code.co_varnames[0], owner()))
+        for name, value in held:
+            inside = _Inside(value, names, texts)
+            if inside.state:
+                self.insides.append((name, inside))
+
+    def seal(self) -> None:
+        """The trace is over: lists that it appended to count as they are now."""
+        for _, inside in self.insides:
+            inside.seal()
 
     def changed(self) -> str | None:
         """The first name whose value is another one now."""
@@ -68,7 +95,53 @@ class NameGuards:
             now = namespace.get(name, _MISSING)
             if now is not before and not _same(now, before, plain):
                 return name
+        for name, inside in self.insides:
+            if inside.look() != inside.state:
+                return name
         return None
+
+
+class _Inside:
+    """Plain values one step inside of an object that a function names."""
+
+    __slots__ = ("kind", "names", "ref", "state")
+    LONG = 64  # entries of a list that are looked at
+
+    def __init__(self, value: Any, names: set[str], texts: set[str]) -> None:
+        self.kind = type(value)
+        self.names: list[Any] = []
+        self.ref: Callable[[], Any] = lambda: value
+        if self.kind is dict:
+            self.names = [k for k in value if isinstance(k, str) and k in texts]
+        elif self.kind is not list:
+            own = getattr(value, "__dict__", None)
+            if type(own) is dict and not callable(value):
+                self.names = [k for k in own if k in names and _plain(own[k])]
+            self.ref = _weakly(value)
+        self.state = self.look()
+
+    def look(self) -> tuple[Any, ...]:
+        """What is there now."""
+        value = self.ref()
+        if self.kind is list:
+            return tuple([repr(v) if _plain(v) else id(v) for v in value[: self.LONG]])
+        if not self.names:
+            return ()
+        held = value if self.kind is dict else getattr(value, "__dict__", {})
+        found = [held.get(k, _MISSING) for k in self.names]
+        return tuple([repr(v) if _plain(v) else id(v) for v in found])
+
+    def seal(self) -> None:
+        """Lists count as they are now."""
+        if self.kind is list:
+            self.state = self.look()
+
+
+def _weakly(value: Any) -> Callable[[], Any]:
+    try:
+        return weakref.ref(value)
+    except TypeError:
+        return lambda: value
 
 
 def _cell(cell: Any) -> Any:

@@ -16,7 +16,8 @@ import numpy as np
 from lazygrad.dtypes import INTEGER, bool_
 from lazygrad.engine.graph import HOOKS
 from lazygrad.engine.methods.base import Methods
-from lazygrad.errors import DTypeError, IndexOutOfRangeError, ShapeError
+from lazygrad.engine.modes import STATE
+from lazygrad.errors import CaptureError, DTypeError, IndexOutOfRangeError, ShapeError
 from lazygrad.ops import index as ops
 from lazygrad.ops.effect import CHECK_INDEX, check_index
 from lazygrad.ops.movement import SLICE_SET, inverse_permutation, slice_attrs
@@ -122,6 +123,11 @@ def _positions(item: Any, shape: Shape, axis: int) -> list[Any]:
     """An index array as integer arrays, one per axis that it covers, checked."""
     if _is_mask(item):
         _covered(item, shape, axis)
+        if isinstance(item, Methods) and STATE.capture is not None:
+            raise CaptureError(
+                "x[mask] inside a captured function: how many elements it has depends on values;"
+                " use lg.where(mask, x, 0), or masked_select(mask, size=n)"
+            )
         mask = item.numpy() if isinstance(item, Methods) else item
         return list(np.nonzero(mask))
     size = shape[axis]

@@ -57,6 +57,12 @@ class PythonProtocols:
     def __repr__(self: Any) -> str:
         return describe(self)
 
+    def __format__(self: Any, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
+
+    def __round__(self: Any, digits: int | None = None) -> Any:
+        return self.round() if digits is None else self.round(decimals=digits)
+
     def __hash__(self: Any) -> int:
         return id(self)
 

@@ -51,7 +51,7 @@ class Ref:
         what = storage.label or storage.op.name
         raise GraphReleasedError(
             f"the value of {what} {storage.shape} that this needs was released or overwritten"
-            f"{where}; call backward() before the write, or backward(retain_graph=True)"
+            f"{where}; run the forward again, or call backward() before the write"
         )
 
 

@@ -89,6 +89,7 @@ class Tensor(
     def __init__(
         self,
         data: Any,
+        *,
         requires_grad: bool = False,
         dtype: DTypeLike | None = None,
         device: Any = None,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lazygrad.dtypes import DTypeLike, as_dtype, get_default_dtype
+from lazygrad.engine.device import check_device
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError
 from lazygrad.nn import functional as F
@@ -16,8 +17,9 @@ from lazygrad.nn.module import Module
 from lazygrad.nn.parameter import Parameter
 
 
-def blank(*shape: int, dtype: DTypeLike | None = None) -> Parameter:
+def blank(*shape: int, dtype: DTypeLike | None = None, device: Any = None) -> Parameter:
     """A parameter that an initializer is going to fill."""
+    check_device(device)
     kind = get_default_dtype() if dtype is None else as_dtype(dtype)
     return Parameter(np.zeros(shape, kind.dtype))
 
@@ -58,7 +60,7 @@ class Linear(Module):
         if in_features < 0 or out_features < 0:
             raise ArgumentError(f"Linear({in_features}, {out_features}): sizes are not negative")
         self.in_features, self.out_features = in_features, out_features
-        self.weight = blank(out_features, in_features, dtype=dtype)
+        self.weight = blank(out_features, in_features, dtype=dtype, device=device)
         self.register_parameter("bias", blank(out_features, dtype=dtype) if bias else None)
         self.reset_parameters()
 
@@ -106,7 +108,7 @@ class Embedding(Module):
                 f"padding_idx {padding_idx} is outside of {num_embeddings} embeddings"
             )
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
-        self.weight = blank(num_embeddings, embedding_dim, dtype=dtype)
+        self.weight = blank(num_embeddings, embedding_dim, dtype=dtype, device=device)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -118,6 +118,11 @@ class Optimizer:
                 "params must be an iterable of tensors or groups, got a single "
                 f"{type(params).__name__}; write [params]"
             )
+        if not isinstance(params, Iterable):
+            raise ArgumentTypeError(
+                f"params must be an iterable of tensors or groups, got {type(params).__name__};"
+                " write model.parameters()"
+            )
         self.defaults = defaults
         self.param_groups: list[ParamGroup] = []
         self.state: dict[Tensor, Moments] = {}

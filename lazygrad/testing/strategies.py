@@ -75,22 +75,22 @@ def arranged(array: Array, layout: str) -> Array:
 def viewed(array: Array, layout: str, requires_grad: bool = False) -> tuple[Tensor, Tensor]:
     """A leaf, and a view of it with the values of `array` (those of its first row if broadcast)."""
     if layout == "transposed":
-        leaf = Tensor(array.T, requires_grad)
+        leaf = Tensor(array.T, requires_grad=requires_grad)
         return leaf, leaf.permute(tuple(reversed(range(array.ndim))))
     if layout == "sliced":
         wide = np.zeros(tuple(2 * n + 1 for n in array.shape), array.dtype)
         index = tuple(slice(1, None, 2) for _ in array.shape)
         wide[index] = array
-        leaf = Tensor(wide, requires_grad)
+        leaf = Tensor(wide, requires_grad=requires_grad)
         return leaf, leaf[index]
     if layout == "reversed":
         axes = tuple(range(array.ndim))
-        leaf = Tensor(np.flip(array, axes), requires_grad)
+        leaf = Tensor(np.flip(array, axes), requires_grad=requires_grad)
         return leaf, leaf.flip(axes)
     if layout == "broadcast":
-        leaf = Tensor(array[:1], requires_grad)
+        leaf = Tensor(array[:1], requires_grad=requires_grad)
         return leaf, leaf.expand(array.shape)
-    leaf = Tensor(array, requires_grad)
+    leaf = Tensor(array, requires_grad=requires_grad)
     return leaf, leaf
 
 

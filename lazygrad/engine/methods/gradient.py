@@ -59,7 +59,8 @@ class GradientMethods(Methods):
                 leaf = self._node.graph.append(
                     VERSION, (self._node,), requires_grad=True, payload=weakref.ref(self)
                 )
-                return self._rebind(self._of(leaf))  # it has no value yet, but it is a leaf
+                self._rebind(self._of(leaf))  # it has no value yet, but it is a leaf
+                return self
             self._become_leaf(Storage(self._array().copy()))
         storage = self._storage
         assert storage is not None
