@@ -82,8 +82,6 @@ class Adam(Optimizer):
         self, param: Tensor, grad: Tensor, state: Moments, s: Scalars, on: On
     ) -> tuple[Tensor, Moments]:
         """One step of PyTorch's single-tensor formula."""
-        if "maximize" in on:
-            grad = -grad
         if "weight_decay" in on:
             if "decoupled_weight_decay" in on:
                 param = param * s["decay"]

@@ -88,7 +88,8 @@ class Optimizer:
     `params` are tensors, or mappings (groups) with hyper-parameters of their own. Parameters
     without a gradient are skipped. A subclass names the hyper-parameters that live in cells
     (`numeric`) and those whose being zero changes the formula (`switches`), and defines `moments`,
-    `scalars` and `update`; `on` tells these which switches and flags are set.
+    `scalars` and `update`; `on` tells these which switches and flags are set. With the flag
+    `maximize` they get the gradient with its sign turned.
 
     >>> import lazygrad as lg
     >>> class SignDescent(lg.optim.Optimizer):
@@ -286,6 +287,8 @@ class Optimizer:
                 param, grad = _take(given, 2)
                 held = dict(zip(part.moments, _take(given, len(part.moments)), strict=True))
                 s = {name: _scalar(value, i, param) for name, value in shared.items()}
+                if "maximize" in part.on:
+                    grad = -grad
                 param, new = self.update(param, grad, held, s, part.on)
                 results += [param, *(new[name] for name in part.moments)]
         return results

@@ -67,8 +67,6 @@ class RMSprop(Optimizer):
         self, param: Tensor, grad: Tensor, state: Moments, s: Scalars, on: On
     ) -> tuple[Tensor, Moments]:
         """One step of PyTorch's single-tensor formula."""
-        if "maximize" in on:
-            grad = -grad
         if "weight_decay" in on:
             grad = grad + param * s["weight_decay"]
         square = state["square_avg"] * s["alpha"] + grad * grad * s["share"]
@@ -149,8 +147,6 @@ class Adagrad(Optimizer):
         self, param: Tensor, grad: Tensor, state: Moments, s: Scalars, on: On
     ) -> tuple[Tensor, Moments]:
         """One step of PyTorch's single-tensor formula."""
-        if "maximize" in on:
-            grad = -grad
         if "weight_decay" in on:
             grad = grad + param * s["weight_decay"]
         total = state["sum"] + grad * grad

@@ -80,8 +80,6 @@ class SGD(Optimizer):
         self, param: Tensor, grad: Tensor, state: Moments, s: Scalars, on: On
     ) -> tuple[Tensor, Moments]:
         """One step of PyTorch's single-tensor formula."""
-        if "maximize" in on:
-            grad = -grad
         if "weight_decay" in on:
             grad = grad + param * s["weight_decay"]
         if "momentum" in on:
