@@ -1,8 +1,8 @@
 """Running a captured function again.
 
 A function that took an optimizer step runs its program at once: bind arrays, run, move versions on.
-Any other appends one `call` node, so that what follows (`backward()`, `step()`) can join it in one
-program.
+Any other waits as a `Call`, so that what follows (`backward()`, `step()`) can join it in one
+program, or appends one `call` node where something speaks against that.
 """
 
 from __future__ import annotations
