@@ -180,6 +180,9 @@ class OpCase:
         inputs = ", ".join(f"{a.shape} {a.dtype}" for a in self.arrays)
         return f"OpCase({self.op.name}: {inputs}; {self.attrs})"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(repr(self))
+
 
 class _Spec:
     def __init__(self, dtype: DType) -> None:

@@ -154,7 +154,7 @@ class Programs(RuleBasedStateMachine):
     @rule(data=DATA)
     def op_without_grad(self, data: Any) -> None:
         if found := self.line(data):
-            line, tensors, shadow, made_from = found
+            line, tensors, shadow, _ = found
             with lg.no_grad():
                 self.keep(line.on_tensors(tensors), still(shadow[0]))
 
