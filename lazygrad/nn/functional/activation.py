@@ -11,6 +11,7 @@ import warnings
 from lazygrad.dtypes import DTypeLike
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError
+from lazygrad.ops.elementwise import SOFTPLUS
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
@@ -25,14 +26,15 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     """min(max(x, 0), 6)."""
-    return input.clamp(0, 6)
+    return hardtanh(input, 0.0, 6.0)
 
 
 def hardtanh(
     input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Tensor:
-    """`x` cut to [min_val, max_val]."""
-    return input.clamp(min_val, max_val)
+    """`x` cut to [min_val, max_val]; its slope at the corners is 0, where that of `clamp` is 1."""
+    inside = (input > min_val) & (input < max_val)
+    return input.where(inside, input.detach().clamp(min_val, max_val))
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
@@ -101,17 +103,17 @@ def sigmoid(input: Tensor) -> Tensor:
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """The straight line x / 6 + 1/2, cut to [0, 1]."""
-    return (input + 3).clamp(0, 6) / 6
+    return relu6(input + 3) / 6
 
 
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """`x * hardsigmoid(x)` (Howard et al. 2019)."""
-    return input * ((input + 3).clamp(0, 6) / 6)
+    return input * hardsigmoid(input)
 
 
 def logsigmoid(input: Tensor) -> Tensor:
     """log(sigmoid(x)), without overflow."""
-    return input.clamp(max=0) - (-input.abs()).exp().log1p()
+    return -(-input).apply(SOFTPLUS)
 
 
 def tanh(input: Tensor) -> Tensor:
