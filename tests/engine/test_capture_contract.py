@@ -10,6 +10,7 @@ import pickle
 import threading
 import warnings
 from enum import Enum
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -214,22 +215,55 @@ def test_p5_python_effects_run_once() -> None:
 
 
 def test_p5_verify_finds_hidden_state() -> None:
-    state = {"k": 0.0}
+    state = {"deep": {"k": 0.0}}
 
     @compute_graph(verify=True)
     def f(x: Tensor) -> Tensor:
-        state["k"] += 1
-        return x * 3 + state["k"]
+        state["deep"]["k"] += 1
+        return x * 3 + state["deep"]["k"]
 
     f(t(1))
     with pytest.raises(StaleCaptureError, match=r"test_capture_contract\.py:\d+.*not an argument"):
         f(t(1))
     with lg.config.override(check=True):
-        g = compute_graph(lambda x: x * state["k"] if state["k"] < 9 else -x)
+        g = compute_graph(lambda x: x * state["deep"]["k"] if state["deep"]["k"] < 9 else -x)
         g(t(1))
-        state["k"] = 9.0
+        state["deep"]["k"] = 9.0
         with pytest.raises(StaleCaptureError):
             g(t(1))
+
+
+@pytest.mark.filterwarnings("ignore::lazygrad.LazygradWarning")
+def test_p5_state_one_step_inside_of_a_name_is_guarded() -> None:
+    cfg, table, factors = SimpleNamespace(alpha=1.0), {"alpha": 1.0}, [1.0]
+
+    @compute_graph
+    def f(x: Tensor) -> Tensor:
+        for factor in factors:
+            x = x * factor
+        return x * cfg.alpha + table["alpha"]
+
+    assert f(t(1)).item() == 2.0
+    cfg.alpha = 5.0
+    assert f(t(1)).item() == 6.0
+    table["alpha"] = 2.0
+    assert f(t(1)).item() == 7.0
+    factors.append(3.0)
+    assert f(t(1)).item() == 17.0
+    captures = f.cache_info().misses
+    assert f(t(2)).item() == 32.0 and f.cache_info().misses == captures
+
+    class Counter:
+        n = 0
+
+        @compute_graph
+        def count(self, x: Tensor) -> Tensor:
+            self.n += 1
+            return x * self.n
+
+    c = Counter()
+    c.n = 0
+    assert [c.count(t(1)).item() for _ in range(3)] == [1.0, 2.0, 3.0]
 
 
 def test_p5_random_numbers_are_fresh_on_every_call() -> None:
