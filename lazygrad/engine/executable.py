@@ -199,12 +199,6 @@ class CompiledProgram(Program):
                 for i in self.kernels[first + found].nodes[:4]:
                     blame(error, nodes[i], [nodes[j].shape for j in nodes[i].inputs])
 
-    def _flops(self, kernel: int | None, node: int) -> float | None:
-        """The FLOPs of a kernel stand in the row of its first node, so that the column adds up."""
-        if kernel is None or node != min(self.kernels[kernel].nodes):
-            return None
-        return self.kernels[kernel].flops
-
     def _how(self, kernel: int | None) -> dict[str, str]:
         if kernel is None:
             return super()._how(kernel)
