@@ -15,7 +15,7 @@ def check_device(device: Any) -> None:
     >>> check_device("cuda:1")
     Traceback (most recent call last):
     lazygrad.errors.DeviceError: device 'cuda:1' is not available: this version computes on the CPU
-    only (device='cpu')
+    only
     """
     if device is None or str(device) in ("cpu", "cpu:0"):
         return

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 
@@ -49,6 +49,7 @@ from lazygrad.engine.realize import (
 )
 from lazygrad.engine.storage import ReadOnly, Storage, export
 from lazygrad.errors import (
+    DTypeError,
     EscapedTensorError,
     GradientError,
     ShapeError,
@@ -197,10 +198,7 @@ class Tensor(
         if capture is not None and graph is capture.graph:
             return capture.node_of(self)
         if self._escaped is not None:
-            raise EscapedTensorError(
-                f"this tensor was created at {self._escaped} inside a captured function and has no"
-                " value outside of it; return it from the function"
-            )
+            self._refuse_escaped()
         if node is not None:
             if node.graph is graph:
                 return node
@@ -292,12 +290,15 @@ class Tensor(
             return self._node.id in self._node.graph.values
         return self._storage is not None and self._storage.pending is None
 
+    def _refuse_escaped(self) -> NoReturn:
+        raise EscapedTensorError(
+            f"this tensor was created at {self._escaped} inside a captured function and has no"
+            " value outside of it; return it from the function"
+        )
+
     def _check_readable(self) -> None:
         if self._escaped is not None:
-            raise EscapedTensorError(
-                f"this tensor was created at {self._escaped} inside a captured function and has no"
-                " value outside of it; return it from the function"
-            )
+            self._refuse_escaped()
         if STATE.capture is not None:
             STATE.capture.refuse_value(self)
 
@@ -390,20 +391,17 @@ class Tensor(
 
     def _rebind(self, new: Tensor) -> Self:
         """In-place operations: make this handle stand for the new version."""
-        if self._storage is not None and not new.requires_grad:
-            if self._requires_grad and STATE.grad:
+        if self._storage is not None:
+            if self._requires_grad and (STATE.grad or new.requires_grad):
                 raise GradientError(
                     "a leaf that requires grad cannot be changed in place; use no_grad()"
                 )
             if new.dtype is not self.dtype:
-                raise ShapeError(
+                raise DTypeError(
                     f"in place: a result of {new.dtype} does not fit a tensor of {self.dtype}"
                 )
-            return self.assign_(new)
-        if self._storage is not None and self._requires_grad:
-            raise GradientError(
-                "a leaf that requires grad cannot be changed in place; use no_grad()"
-            )
+            if not new.requires_grad:
+                return self.assign_(new)
         if new._node is None:
             assert new._storage is not None
             new = new.detach()
