@@ -96,8 +96,8 @@ def replay_nodes(body: Body, graph: Graph, inputs: Sequence[Node]) -> dict[int, 
 def _differentiate(body: Body, cotangents: tuple[int, ...], needed: tuple[int, ...]) -> Vjp:
     """Trace the backward pass of a body in a graph of its own."""
     graph = Graph(f"backward {body.uid}")
-    state = STATE.graph, STATE.capture
-    STATE.graph, STATE.capture = graph, None
+    state = STATE.graph, STATE.capture, STATE.busy
+    STATE.graph, STATE.capture, STATE.busy = graph, None, True
     try:
         sources = [
             graph.source(("input", i), n.shape, n.dtype, DATA, n.requires_grad, n.weak)
@@ -118,7 +118,7 @@ def _differentiate(body: Body, cotangents: tuple[int, ...], needed: tuple[int, .
         grads = [i for i in needed if sources[i].id in found]
         roots = [found[sources[i].id]._node_in(graph) for i in grads]
     finally:
-        STATE.graph, STATE.capture = state
+        STATE.graph, STATE.capture, STATE.busy = state
     cut = _residual_cut(roots, forward)
     used = {n.id for n in between(cut, roots)} | {n.id for n in roots}
     kept_sources = [i for i, n in enumerate(sources) if n.id in used]

@@ -100,3 +100,18 @@ def test_what_needs_a_dimension_says_so(fails: Any) -> None:
 
 def test_movedim_of_a_number() -> None:
     assert lg.tensor(3.0).movedim(0, -1).item() == 3.0
+
+
+def test_the_backward_pass_of_a_captured_function_may_be_long() -> None:
+    @lg.compute_graph
+    def power(x: Any) -> Any:
+        for _ in range(60):
+            x = x * 1.01
+        return x
+
+    with lg.config.override(flush_nodes=50):
+        x = lg.tensor(1.0, requires_grad=True)
+        y = power(x)
+        y.backward()
+        assert y.item() == pytest.approx(1.01**60)
+        assert x.grad.item() == pytest.approx(1.01**60)
