@@ -325,7 +325,7 @@ def test_random_tensors_and_keys() -> None:
     flat(body, 300)
 
 
-# deep and wide --------------------------------------------------------------------------------------
+# deep and wide -----------------------------------------
 
 
 def chain(length: int, requires_grad: bool) -> Any:
