@@ -18,11 +18,11 @@ from types import CodeType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from lazygrad.config import config
-from lazygrad.dtypes import DType
+from lazygrad.dtypes import DType, iinfo
 from lazygrad.engine.frozen import Site
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.storage import Ref, Storage
-from lazygrad.errors import FrozenGraphError, InternalError
+from lazygrad.errors import DTypeError, FrozenGraphError, InternalError
 from lazygrad.ops.opdef import Array, Kind, OpDef
 from lazygrad.ops.source import CONST, LITERAL, LITERAL_VALUES, PARAM
 from lazygrad.shapes import Shape
@@ -294,6 +294,8 @@ class Graph:
 
     def constant(self, value: float | int | bool, dtype: DType, weak: bool = False) -> Node:
         """A 0-d constant; the few values that rewrites name are part of the structure."""
+        if type(value) is int and not dtype.is_floating_point:
+            _check_range(value, dtype)
         minus_zero = value == 0 and type(value) is float and copysign(1.0, value) < 0
         key = (value, type(value), dtype, weak, minus_zero)
         found = self._find(key)
@@ -377,6 +379,19 @@ class Graph:
         return f"<Graph{name}: {len(self)} nodes{', frozen' if self.frozen else ''}>"
 
 
+def _check_range(value: int, dtype: DType) -> None:
+    """Raise where a Python integer would wrap around."""
+    if dtype.dtype.kind not in "iu":
+        return
+    info, bits = iinfo(dtype), value.bit_length()
+    if not info.min <= value <= info.max:
+        what = str(value) if bits <= 128 else f"an integer of {bits} bits"
+        raise DTypeError(
+            f"{what} does not fit {dtype.name} ({info.min} to {info.max}); convert the tensor to a"
+            " wider dtype first"
+        )
+
+
 DOOMED: dict[int, Graph] = {}  # node id -> where: values that only pending tensors may still read
 KEPT: dict[int, int] = {}  # node id -> how many `Saved` hold its value
 HANDLES: dict[int, HandleRef] = {}  # node id -> the live tensor that stands for it
@@ -411,7 +426,8 @@ def register_handle(node: Node, tensor: Any) -> None:
     ref.graph = node.graph
     DOOMED.pop(node.id, None)
     HANDLES[node.id] = ref
-    if node.id not in node.graph.values:
+    tracing = STATE.capture is not None or STATE.trace or STATE.busy  # has no value, ever
+    if node.id not in node.graph.values and not tracing:
         PENDING[node.id] = ref
 
 

@@ -115,3 +115,15 @@ def test_the_backward_pass_of_a_captured_function_may_be_long() -> None:
         y.backward()
         assert y.item() == pytest.approx(1.01**60)
         assert x.grad.item() == pytest.approx(1.01**60)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("int8", 300), ("uint8", -1), ("uint8", -3), ("int64", 2**63)]
+)
+def test_an_integer_that_does_not_fit_is_an_error_at_its_line(name: str, value: int) -> None:
+    x = lg.ones(2, dtype=getattr(lg, name))
+    for use in (lambda: x + value, lambda: value * x, lambda: x == value):
+        with pytest.raises(lg.errors.DTypeError, match=f"{value} does not fit {name}"):
+            use()
+    with pytest.raises(lg.errors.DTypeError, match="an integer of 1661 bits does not fit"):
+        x + 10**500
