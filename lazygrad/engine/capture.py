@@ -153,6 +153,7 @@ class Capture:
         self._born: list[weakref.ref[Any]] = []
         self._arguments: dict[int, Any] = {}
         self._leaves: dict[int, Any] = {}
+        self.hooked: dict[int, Any] = {}  # tensors whose hooks no backward pass has called yet
         self._wrap = HOOKS.wrap
 
     # inputs -------------------------------------------------------------------------------
@@ -312,12 +313,25 @@ class Capture:
             [*nodes, *(n for _, n in writes), *set_grads],
             self.effects,
         )
+        self._check_hooks(nodes, body)
         kept = {id(t) for t in results}
         for ref in self._born:
             t = ref()
             if t is not None and id(t) not in kept and t._node is not None:
                 t._escaped = t._node.where or "an unknown line"
         return Captured(self, body, len(nodes), [s for s, _ in writes], grads)
+
+    def _check_hooks(self, results: Sequence[Node], body: Body) -> None:
+        """Refuse hooks that only a backward pass outside of the function would call."""
+        later = [n for n in results if n.requires_grad] if not self.eager else []
+        passed = {n.id for n in (*body.inputs, *body.nodes)} if later else set()
+        for t in self.hooked.values():
+            if t._node is not None and t._node.graph is self.graph and t._node.id in passed:
+                raise CaptureError(
+                    f"a hook on a tensor of shape {t.shape} made at {t._node.where} inside a"
+                    " captured function would be lost when backward() runs outside of it: call"
+                    " backward() inside, or hook a parameter or the result"
+                )
 
 
 class _Spec:
