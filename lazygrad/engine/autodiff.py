@@ -164,9 +164,18 @@ class _Walk:
 
 
 def _run_hooks(node: Node, g: Tensor) -> Tensor:
-    """Pass a complete cotangent through the hooks of the tensor that stands for the node."""
+    """Pass a complete cotangent through the hooks of the tensor that stands for the node.
+
+    A pass that is only planned calls no hooks: what they do besides would be seen.
+    """
+    if STATE.busy:
+        return g
     ref = HANDLES.get(node.id)
     tensor = ref() if ref is not None else None
     if tensor is None and is_leaf(node):
         tensor = owner_of(node)
-    return g if tensor is None else tensor._run_hooks(g)
+    if tensor is None:
+        return g
+    if STATE.capture is not None:
+        STATE.capture.hooked.pop(id(tensor), None)
+    return tensor._run_hooks(g)

@@ -907,3 +907,86 @@ def test_threads_take_turns() -> None:
     for thread in threads:
         thread.join()
     assert results == {k: [2.0 * (k * 100 + i) for i in range(20)] for k in range(4)}
+
+
+# hooks --------------------------------------------------------------------------------------------
+
+
+def test_planning_a_backward_pass_calls_no_hooks() -> None:
+    seen = []
+    w = lg.tensor([1.0, 2.0], requires_grad=True)
+    w.register_hook(lambda g: seen.append(g))
+    h = w * 3
+    h.register_hook(lambda g: seen.append(g))
+    loss = (h * h).sum()
+    assert loss.item() == 45
+    assert seen == []
+    loss.backward()
+    assert [g.tolist() for g in seen] == [[6, 12], [18, 36]]
+
+
+def test_hooks_inside_work_with_backward_inside() -> None:
+    w = lg.tensor([2.0], requires_grad=True)
+
+    def step(x: Tensor) -> Tensor:
+        w.grad = None
+        h = x * w
+        h.register_hook(lambda g: g * 10)
+        loss = (h * h).sum()
+        loss.backward()
+        return loss
+
+    step(t(3))
+    assert w.grad.item() == 360
+    captured = compute_graph(step)
+    for k in (1, 2, 3):
+        captured(t(k))
+        assert w.grad.item() == 40 * k * k
+
+
+def test_hooks_that_would_be_lost_are_refused() -> None:
+    w = lg.tensor([2.0], requires_grad=True)
+
+    @compute_graph
+    def forward(x: Tensor) -> Tensor:
+        h = x * w
+        h.register_hook(lambda g: g * 10)
+        return (h * h).sum()
+
+    with pytest.raises(
+        CaptureError, match=r"a hook .* made at .*\.py:\d+ .* would be lost"
+    ):
+        forward(t(3))
+    f = compute_graph(lambda x: (x * w).sum())
+    w.register_hook(lambda g: g * 10)
+    y = f(t(3))
+    y.register_hook(lambda g: g * 2)
+    y.backward()
+    assert w.grad.item() == 60
+
+
+def test_escaped_tensors_disturb_nothing() -> None:
+    kept = []
+
+    @compute_graph
+    def f(x: Tensor, fail: bool) -> Tensor:
+        kept.append(x.exp())
+        if fail:
+            raise KeyError
+        return x + 1
+
+    f(t(1), False)
+    with pytest.raises(KeyError):
+        f(t(1), True)
+    with lg.config.override(flush_nodes=50), lg.Graph() as g:
+        s = lg.zeros(1)
+        for _ in range(300):
+            s = s + 1
+        g.realize()
+        assert s.item() == 300
+        lg.engine.realize.flush_old(g)
+    lg.engine.realize.BACKLOG.overdue = True
+    w = lg.tensor([1.0], requires_grad=True)
+    (w * w).sum().backward()
+    lg.optim.SGD([w], lr=0.1).step()
+    assert abs(w.item() - 0.8) < 1e-6

@@ -134,6 +134,8 @@ class GradientMethods(Methods):
             self._hooks = {}
         handle = Handle(self._hooks)
         self._hooks[handle.key] = hook
+        if STATE.capture is not None:
+            STATE.capture.hooked[id(self)] = self
         config.bump()
         return handle
 
