@@ -104,7 +104,7 @@ def as_dtype(value: DTypeLike) -> DType:
     if found is not None:
         return found
     try:
-        found = _LOOKUP.get(np.dtype(value))
+        found = _LOOKUP.get(np.dtype(value).newbyteorder("="))
     except (TypeError, DeprecationWarning):
         found = None
     if found is None:

@@ -70,6 +70,8 @@ def classify(
         elif isinstance(leaf, np.ndarray):
             if leaf.dtype.kind in "OUSmM":
                 to_array(leaf)  # raises, naming what is wrong
+            if not leaf.dtype.isnative:  # a file's byte order
+                leaf = leaf.astype(leaf.dtype.newbyteorder("="))
             key = (TENSOR, leaf.shape, as_dtype(leaf.dtype), False)
             arguments.append(Argument(ARRAY, leaf, key))
         elif isinstance(leaf, float | np.floating):

@@ -127,3 +127,14 @@ def test_an_integer_that_does_not_fit_is_an_error_at_its_line(name: str, value: 
             use()
     with pytest.raises(lg.errors.DTypeError, match="an integer of 1661 bits does not fit"):
         x + 10**500
+
+
+@pytest.mark.parametrize("kind", [">f8", ">f4", ">i4", ">i2"])
+def test_arrays_in_the_byte_order_of_another_machine(kind: str) -> None:
+    array = np.arange(6).reshape(2, 3).astype(kind)
+    native = array.astype(array.dtype.newbyteorder("="))
+    double = lg.compute_graph(lambda x: x * 2)
+    for use in (lg.tensor, lg.Tensor, double, lambda x: lg.zeros_like(lg.tensor(native)) + x):
+        assert use(array).dtype is use(native).dtype
+        assert use(array).tolist() == use(native).tolist()
+    assert double.cache_info().misses == 1
