@@ -16,7 +16,7 @@ import numpy as np
 
 from lazygrad.dtypes import uint64
 from lazygrad.engine.body import Body, between
-from lazygrad.engine.graph import HOOKS, Graph, Node
+from lazygrad.engine.graph import HOOKS, Graph, Node, mark_realized
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.storage import Storage
 from lazygrad.errors import CaptureError
@@ -291,6 +291,10 @@ class Capture:
         """Undo what the trace has noted on storages (after success and after errors)."""
         for storage, pending in self._written.items():
             storage.pending = pending
+        for ref in self._born:  # nobody waits for the value of a tensor that has none
+            t = ref()
+            if t is not None and t._node is not None and t._node.graph is self.graph:
+                mark_realized(t._node)
 
     def finish(self, results: Sequence[Any]) -> Captured:
         """The record of a successful trace; `results` are the tensors that were returned."""

@@ -1,5 +1,9 @@
 """Each test is a program that once went wrong, as small as it could be made."""
 
+import copy
+import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -138,3 +142,85 @@ def test_arrays_in_the_byte_order_of_another_machine(kind: str) -> None:
         assert use(array).dtype is use(native).dtype
         assert use(array).tolist() == use(native).tolist()
     assert double.cache_info().misses == 1
+
+
+def test_a_tensor_that_escaped_from_a_trace_is_never_computed() -> None:
+    kept: list[lg.Tensor] = []
+
+    @lg.compute_graph
+    def f(x: lg.Tensor) -> lg.Tensor:
+        kept.append(x * 2)
+        return x + 1
+
+    f(lg.ones(2))
+    w = lg.nn.Parameter(np.ones(2, np.float32))
+    optimizer = lg.optim.SGD([w], lr=0.5)
+    total: Any = 0
+    for _ in range(700):  # long enough for what is pending to be computed in between
+        optimizer.zero_grad()
+        (w * w).sum().backward()
+        optimizer.step()
+        total = total + w.detach().sum()
+    assert np.isfinite(total.item()) and len(kept) == 1
+
+
+def test_a_copied_module_captures_with_its_own_parameters() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            self.linear = nn.Linear(2, 2)
+            self.captured = lg.compute_graph(self.run)
+
+        def run(self, x: Any) -> Any:
+            return self.linear(x)
+
+    model = Model()
+    x = lg.ones(1, 2)
+    before = model.captured(x).tolist()
+    twin = copy.deepcopy(model)
+    for p in twin.parameters():
+        p.data = np.zeros(p.shape)
+    assert twin.captured(x).tolist() == [[0.0, 0.0]]
+    assert model.captured(x).tolist() == before
+
+
+@lg.compute_graph
+def doubled(x: Any) -> Any:
+    return x * 2
+
+
+def test_a_decorated_function_can_be_pickled() -> None:
+    assert pickle.loads(pickle.dumps(doubled)) is doubled
+
+
+def _train(seed: int, capture: bool) -> list[float]:
+    rng = np.random.default_rng(seed)
+    net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
+    for p in net.parameters():
+        p.data = rng.standard_normal(p.shape)
+    optimizer = lg.optim.Adam(net.parameters(), lr=0.01)
+
+    def loss_of(x: Any) -> Any:
+        return (net(x) ** 2).mean()
+
+    forward = lg.compute_graph(loss_of) if capture else loss_of
+    losses = []
+    for _ in range(12):
+        loss = forward(lg.tensor(rng.standard_normal((4, 3)).astype(np.float32)))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def test_threads_train_beside_each_other() -> None:
+    seeds = range(4)
+    alone = [_train(k, k % 2 == 0) for k in seeds]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            together = list(pool.map(lambda k: _train(k, k % 2 == 0), seeds))
+    finally:
+        sys.setswitchinterval(before)
+    assert together == alone
