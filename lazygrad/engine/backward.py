@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lazygrad.engine.autodiff import is_leaf, owner_of, pullback, reachable
 from lazygrad.engine.body import one_like
 from lazygrad.engine.graph import HANDLES, HOOKS, Node, Saved
-from lazygrad.engine.modes import STATE
+from lazygrad.engine.modes import STATE, serialised
 from lazygrad.engine.realize import is_bound, pending_set, realize_nodes, value_of
 from lazygrad.errors import GradientError, ShapeError
 from lazygrad.ops.opdef import Kind
@@ -58,6 +58,7 @@ def _seeds(
     return [(r._node_in(_graph_of(r)), _seed(r, g)) for r, g in zip(roots, gradients, strict=True)]
 
 
+@serialised
 def run_backward(
     roots: Sequence[Tensor],
     gradients: Sequence[Tensor | None],
@@ -171,6 +172,7 @@ def release(order: Iterable[Node]) -> None:
             saved[node.id] = Saved([], [])
 
 
+@serialised
 def grad(
     outputs: Tensor | Sequence[Tensor],
     inputs: Tensor | Sequence[Tensor],

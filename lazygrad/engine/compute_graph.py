@@ -8,8 +8,10 @@ guard changes.
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
+import sys
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
@@ -288,9 +290,14 @@ class CapturedFunction(Reports):
         return getattr(self._fn, name)  # of a captured module: parameters(), eval(), ...
 
     def __deepcopy__(self, memo: Any) -> CapturedFunction:
-        return CapturedFunction(self._fn, self._verify)
+        return CapturedFunction(copy.deepcopy(self._fn, memo), self._verify)  # its own `self`
 
     def __reduce__(self) -> Any:
+        found: Any = sys.modules.get(self.__module__)
+        for name in self.__qualname__.split("."):
+            found = getattr(found, name, None)
+        if found is self:
+            return self.__qualname__  # a decorated function is found by its name
         return (CapturedFunction, (self._fn, self._verify))
 
     def __repr__(self) -> str:

@@ -34,6 +34,21 @@ STATE = State()
 LOCK = threading.RLock()  # realizing, capturing and replaying are serialised
 
 
+def serialised(fn: F) -> F:
+    """One thread at a time: what a realization drops is what no pending tensor of any thread needs.
+
+    Nodes that are written one after the other, like those of a backward pass, have to be complete
+    before another thread may look.
+    """
+
+    @functools.wraps(fn)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        with LOCK:
+            return fn(*args, **kwargs)
+
+    return wrapped  # type: ignore[return-value]  # wraps keeps the signature
+
+
 class _GradMode:
     """A context manager and decorator that sets the gradient mode."""
 

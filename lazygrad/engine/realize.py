@@ -132,7 +132,7 @@ def _structural_key(nodes: list[Node], roots: list[int], extra: Any) -> Any:
 def _waiting() -> list[Node]:
     """What is still to be computed for somebody: pending tensors, pending writes."""
     live = [t._node for r in list(PENDING.values()) if (t := r()) is not None]
-    live += [s.pending for s in WRITES.values()]
+    live += [s.pending for s in list(WRITES.values())]
     return [n for n in live if n is not None]
 
 
@@ -554,7 +554,7 @@ def _writes_beside(nodes: list[Node]) -> list[Node]:
     inside = {n.id for n in nodes}
     made = {n.id for n in nodes if n.inputs and n.op.kind is not Kind.VIEW and not is_bound(n)}
     found: list[Node] = []
-    for storage in WRITES.values():
+    for storage in list(WRITES.values()):  # other threads stage writes meanwhile
         write = storage.pending
         if write is None or write.id in inside:
             continue

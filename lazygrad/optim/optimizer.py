@@ -18,7 +18,7 @@ import numpy as np
 
 from lazygrad.config import config
 from lazygrad.engine.capture import note_module
-from lazygrad.engine.modes import capturing, enable_grad, no_grad
+from lazygrad.engine.modes import capturing, enable_grad, no_grad, serialised
 from lazygrad.engine.subgraph import Subgraph
 from lazygrad.engine.tensor import Tensor, state
 from lazygrad.errors import ArgumentError, ArgumentTypeError
@@ -215,13 +215,17 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        self._update()
+        return loss
+
+    @serialised
+    def _update(self) -> None:
         plan = self._plan
         if plan is None or not plan.serves():
             plan = self._make_plan()
         if plan is not None:
             with no_grad():
                 plan.run.update(plan.inputs_now(), plan.targets)
-        return loss
 
     def _make_plan(self) -> Plan | None:
         """Gather what a step needs; None when no parameter has a gradient."""

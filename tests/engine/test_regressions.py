@@ -204,7 +204,7 @@ def _train(seed: int, capture: bool) -> list[float]:
 
     forward = lg.compute_graph(loss_of) if capture else loss_of
     losses = []
-    for _ in range(12):
+    for _ in range(25):
         loss = forward(lg.tensor(rng.standard_normal((4, 3)).astype(np.float32)))
         optimizer.zero_grad()
         loss.backward()
@@ -214,12 +214,12 @@ def _train(seed: int, capture: bool) -> list[float]:
 
 
 def test_threads_train_beside_each_other() -> None:
-    seeds = range(4)
+    seeds = range(6)
     alone = [_train(k, k % 2 == 0) for k in seeds]
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
-        with ThreadPoolExecutor(4) as pool:
+        with ThreadPoolExecutor(6) as pool:
             together = list(pool.map(lambda k: _train(k, k % 2 == 0), seeds))
     finally:
         sys.setswitchinterval(before)
