@@ -178,4 +178,5 @@ def _run_hooks(node: Node, g: Tensor) -> Tensor:
         return g
     if STATE.capture is not None:
         STATE.capture.hooked.pop(id(tensor), None)
-    return tensor._run_hooks(g)
+    hooked: Tensor = tensor._run_hooks(g)
+    return hooked

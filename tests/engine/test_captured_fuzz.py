@@ -198,6 +198,11 @@ class Trainer:
         return self.log
 
 
+SETTINGS: tuple[dict[str, Any], ...] = (
+    {}, {}, {"check": True}, {"poison": True, "verify": True}, {"no_fuse": True},
+    {"no_planner": True}, {"parallel": "chunked", "num_workers": 7}, {"flush_nodes": 60},
+    {"eager": True}, {"capture_limit": 2},
+)  # fmt: skip
 SIZES = st.sampled_from([4, 4, 4, 7, 1, 0])
 EVENTS = st.one_of(
     st.tuples(st.just("batch"), SIZES, st.booleans()),
@@ -234,11 +239,12 @@ def trajectory(setup: tuple[Any, ...], events: list[Any], wrap: Any) -> list[np.
     optimizer=st.sampled_from(list(OPTIMIZERS)),
     batch_norm=st.booleans(),
     zero=st.sampled_from(["inside", "outside", "absent"]),
+    setting=st.sampled_from(SETTINGS),
     events=st.lists(EVENTS, min_size=3, max_size=14),
 )
-@example("update only", "sgd", True, "inside", [("batch", 4, True)] * 3)
+@example("update only", "sgd", True, "inside", {}, [("batch", 4, True)] * 3)
 def test_captured_training_equals_plain_training(
-    style: str, optimizer: str, batch_norm: bool, zero: str, events: list[Any]
+    style: str, optimizer: str, batch_norm: bool, zero: str, setting: Any, events: list[Any]
 ) -> None:
     # A batch of one has no variance: BatchNorm raises in both, so it is not drawn for it.
     if batch_norm:
@@ -248,7 +254,9 @@ def test_captured_training_equals_plain_training(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that something is captured again is the point here
         plain = trajectory(setup, events, None)
-        captured = trajectory(setup, events, lg.compute_graph)
+        with lg.config.override(**setting):  # in eager mode nothing is captured
+            wrap = None if "eager" in setting else lg.compute_graph
+            captured = trajectory(setup, events, wrap)
     assert len(plain) == len(captured)
     for k, (a, b) in enumerate(zip(plain, captured, strict=True)):
         assert (a.shape, a.dtype) == (b.shape, b.dtype), f"observation {k}"
