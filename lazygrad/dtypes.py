@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -187,8 +187,7 @@ def scalar_dtype(value: bool | int | float) -> DType:
     return int64 if isinstance(value, int) else _default
 
 
-@dataclass(frozen=True, slots=True)
-class FInfo:
+class FInfo(NamedTuple):
     """Limits of a floating dtype, as `torch.finfo`."""
 
     dtype: DType

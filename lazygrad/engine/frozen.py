@@ -11,15 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from lazygrad.dtypes import DType
 from lazygrad.ops.opdef import Attrs, Kind, OpDef
 from lazygrad.shapes import Shape, numel
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
+class Site(NamedTuple):
     """A line of the user's code."""
 
     filename: str
