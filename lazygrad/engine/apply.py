@@ -35,12 +35,28 @@ def choose_graph(tensors: Sequence[Tensor]) -> Graph:
         if home is None or home is graph:
             continue
         if graph is not None:
-            raise GraphMismatchError(
-                f"operands of two different graphs ({graph!r} and {home!r}); realize one of them"
-                " first, or create both with the same graph="
-            )
+            return _bound_graph(tensors)
         graph = home
     return get_default_graph() if graph is None else graph
+
+
+def _bound_graph(tensors: Sequence[Tensor]) -> Graph:
+    """The one graph that was asked for: what is pending in the default one is computed for it.
+
+    Only values can be brought over, so a gradient holds a tensor in its graph.
+    """
+    default = get_default_graph()
+    homes = [
+        home for t in tensors
+        if (home := t._home()) is not None and (home is not default or t.requires_grad)
+    ]  # fmt: skip
+    for home in homes[1:]:
+        if home is not homes[0]:
+            raise GraphMismatchError(
+                f"operands of two different graphs ({homes[0]!r} and {home!r}); realize one of them"
+                " first, or create both with the same graph="
+            )
+    return homes[0]
 
 
 def _scalar(value: Any) -> bool | int | float:

@@ -172,7 +172,7 @@ class _Backlog:
                 old.append(node)
             else:
                 stack.extend(node.inputs)
-        realize_nodes(n for n in old if n.op is not LITERAL)
+        _realize_what_can_be([n for n in old if n.op is not LITERAL])
 
 
 BACKLOG = _Backlog()
@@ -431,8 +431,16 @@ def pins_before_step() -> Callable[[Ref], bool]:
     return pinned
 
 
-def realize_nodes(targets: Iterable[Node], with_readers: bool = False) -> None:
+def realize_nodes(targets: Iterable[Node]) -> None:
     """Compute the nodes, and whatever is worth keeping of what they need."""
+    try:
+        _realize(targets)
+    except LazygradError:
+        drop_hopeless()
+        raise
+
+
+def _realize(targets: Iterable[Node], with_readers: bool = False) -> None:
     todo = [n for n in targets if not is_bound(n) or n.id in WRITES]
     if not todo:
         return
@@ -503,17 +511,54 @@ def realize_graph(graph: Graph) -> None:
     realize_nodes([n for n in live if n is not None and n.graph is graph])
 
 
-def flush_writes(storages: Iterable[Storage]) -> None:
-    """Realize the pending writes of these storages, in as few programs as possible."""
+def _realize_what_can_be(nodes: list[Node]) -> None:
+    """Compute nodes that nobody has asked for: those that fail do so when somebody does."""
+    try:
+        _realize(nodes)
+    except LazygradError:
+        half = len(nodes) // 2
+        if half:
+            _realize_what_can_be(nodes[:half])
+            _realize_what_can_be(nodes[half:])
+
+
+def flush_writes(storages: Iterable[Storage], together: bool = False) -> None:
+    """Realize the pending writes of these storages, in as few programs as possible.
+
+    Where one fails, it is dropped: it would fail again. `together` leaves that to the caller.
+    """
     if STATE.capture is not None:
         STATE.capture.eager = True  # a step: calls of the captured function run at once
         return
     writes = [s.pending for s in storages if s.pending is not None]
-    if writes and not STATE.trace:
+    if not writes or STATE.trace:
+        return
+    try:
+        _realize(writes, with_readers=True)
+    except LazygradError:  # a tensor that somebody still holds may fail: not the writes' fault
         try:
-            realize_nodes(writes, with_readers=True)
-        except LazygradError:  # a tensor that somebody still holds may fail: not the writes' fault
-            realize_nodes(writes)
+            _realize(writes)
+        except LazygradError:
+            if not together:
+                drop_hopeless()
+            raise
+
+
+def drop_hopeless() -> None:
+    """Drop the pending writes that cannot be computed, so that the states stay as they were.
+
+    Running statistics of a call whose labels are out of range would otherwise fail every later
+    step.
+    """
+    if STATE.capture is not None or STATE.trace:
+        return  # nothing can be computed now
+    for storage in list(WRITES.values()):
+        node = storage.pending
+        try:
+            if node is not None:
+                _realize([node])
+        except LazygradError:
+            withdraw_write(storage, None)
 
 
 def _readers_of(nodes: list[Node]) -> list[Node]:
@@ -587,7 +632,7 @@ def withdraw_write(storage: Storage, earlier: Node | None) -> None:
 
 def flush_old(graph: Graph) -> None:
     """Bound the growth of a graph: realize what is pending, cut what needs no gradient."""
-    realize_nodes([n for n in _waiting() if n.graph is graph])
+    _realize_what_can_be([n for n in _waiting() if n.graph is graph])
     for node in graph.nodes:
         if node.inputs and not node.requires_grad and node.id in graph.values:
             node.inputs = ()

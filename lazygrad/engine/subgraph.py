@@ -15,8 +15,9 @@ from lazygrad.engine.body import Body, append_call, project
 from lazygrad.engine.chain import update
 from lazygrad.engine.graph import Graph
 from lazygrad.engine.modes import STATE, no_grad
-from lazygrad.engine.realize import WRITES, flush_writes, withdraw_write
+from lazygrad.engine.realize import WRITES, drop_hopeless, flush_writes, withdraw_write
 from lazygrad.engine.tensor import Tensor
+from lazygrad.errors import LazygradError
 from lazygrad.ops.source import DATA
 
 
@@ -61,10 +62,12 @@ class Subgraph:
         for target, value in zip(targets, self(*inputs), strict=True):
             target.assign_(value)
         try:
-            flush_writes(list(WRITES.values()))
-        except BaseException:  # the step did not happen: its writes must not come later
+            flush_writes(list(WRITES.values()), together=True)
+        except BaseException as error:  # the step did not happen: its writes must not come later
             for storage, pending in zip(storages, before, strict=True):
                 withdraw_write(storage, pending)
+            if isinstance(error, LazygradError):
+                drop_hopeless()
             raise
 
     def _trace(self, specs: Sequence[Any]) -> Body:

@@ -224,3 +224,59 @@ def test_threads_train_beside_each_other() -> None:
     finally:
         sys.setswitchinterval(before)
     assert together == alone
+
+
+def _classifier() -> tuple[nn.Module, Any]:
+    net = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    return net, lg.optim.SGD(net.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_failed_captured_call_does_not_fail_the_next_one(reads: bool) -> None:
+    net, optimizer = _classifier()
+    loss_of = lg.compute_graph(lambda x, y: nn.functional.cross_entropy(net(x), y))
+    x = np.linspace(-1, 1, 20, dtype=np.float32).reshape(5, 4)
+
+    def step(label: int) -> None:
+        optimizer.zero_grad()
+        loss = loss_of(x, np.array([0, 1, 2, 0, label]))
+        if reads:
+            loss.item()
+        loss.backward()
+        optimizer.step()
+
+    step(1)
+    before = {k: v.numpy(copy=True) for k, v in net.state_dict().items()}
+    for _ in range(2):
+        with pytest.raises(lg.errors.IndexOutOfRangeError, match="label 7"):
+            step(7)
+        for k, v in net.state_dict().items():
+            assert np.array_equal(v.numpy(), before[k]), k
+    step(1)
+    assert net[1].num_batches_tracked.item() == 2
+
+
+def test_a_flush_does_not_fail_for_a_tensor_that_nobody_reads() -> None:
+    with lg.config.override(flush_nodes=20):
+        graph = lg.Graph()
+        scores = lg.Tensor(np.zeros((2, 3)), graph=graph)
+        bad = nn.functional.cross_entropy(scores, lg.Tensor([0, 7], dtype=lg.int64, graph=graph))
+        total = lg.Tensor(0.0, graph=graph)
+        for _ in range(50):
+            total = total + 1
+        assert total.item() == 50
+        with pytest.raises(lg.errors.IndexOutOfRangeError, match="label 7"):
+            bad.item()
+
+
+def test_labels_and_masks_come_to_the_graph_of_the_scores() -> None:
+    graph = lg.Graph()
+    scores = lg.Tensor(np.zeros((2, 3)), graph=graph, requires_grad=True)
+    loss = nn.functional.cross_entropy(scores, lg.tensor([0, 1]))
+    assert loss.graph is graph
+    assert nn.functional.dropout(scores).graph is graph
+    loss.backward()
+    assert scores.grad.sum().item() == pytest.approx(0)
+    elsewhere = nn.Parameter(np.ones(3)) * 2  # its gradient cannot follow
+    with pytest.raises(lg.errors.GraphMismatchError):
+        scores + elsewhere
