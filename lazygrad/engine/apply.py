@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -156,7 +156,7 @@ def _as_operand(x: Any, tensor_type: type, op: OpDef) -> Any:
     )
 
 
-def append(tensor_type: Any, op: OpDef, operands: Sequence[Any], attrs: dict[str, Any]) -> Any:
+def append(tensor_type: Any, op: OpDef, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
     """Append a node of `op`; the heart of every operation."""
     tensors = []
     for x in operands:
@@ -167,6 +167,8 @@ def append(tensor_type: Any, op: OpDef, operands: Sequence[Any], attrs: dict[str
             tensors = [x for x in operands if isinstance(x, tensor_type)]
             break
     graph = choose_graph(tensors)
+    if graph.calls and STATE.grad and any([t.requires_grad for t in tensors]):
+        graph.settle_calls()
     if op.promotion is _NONE:
         nodes = tuple([_alone(graph, x) for x in operands])
     else:

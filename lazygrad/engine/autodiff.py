@@ -8,7 +8,7 @@ backward of a backward is the same walk over the nodes that the first one append
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lazygrad.engine.tensor import Tensor
+
+NOTHING: Mapping[int, Any] = {}
 
 
 @contextmanager
@@ -85,26 +87,29 @@ def sum_to(g: Tensor, node: Node) -> Tensor:
 
 
 def pullback(
-    seeds: Sequence[tuple[Node, Tensor]], wanted: Iterable[Node], create_graph: bool = False
-) -> dict[int, Tensor]:
+    seeds: Sequence[tuple[Node, Tensor]], wanted: Iterable[Node], create_graph: bool = False,
+    gathered: Mapping[int, Tensor] = NOTHING,
+) -> dict[int, Tensor]:  # fmt: skip
     """The gradients of `sum(root * seed)` with respect to the wanted nodes, by node id.
 
-    A wanted node that no root depends on is absent from the result.
+    A wanted node that no root depends on is absent from the result. What is `gathered` for a node
+    already is what its gradient begins with: sums keep the order of a walk over all nodes.
     """
-    return _Walk(seeds, wanted, create_graph).run()
+    return _Walk(seeds, wanted, create_graph, gathered).run()
 
 
 class _Walk:
     """One reverse walk: the cotangents gathered so far, and those of each call's outputs."""
 
     def __init__(
-        self, seeds: Sequence[tuple[Node, Tensor]], wanted: Iterable[Node], create_graph: bool
-    ) -> None:
+        self, seeds: Sequence[tuple[Node, Tensor]], wanted: Iterable[Node], create_graph: bool,
+        gathered: Mapping[int, Tensor],
+    ) -> None:  # fmt: skip
         self.wanted = {n.id for n in wanted}
         self.order = reachable(root for root, _ in seeds)
         self.useful = _useful(self.order, self.wanted)
         self.create_graph = create_graph
-        self.grads: dict[int, Tensor] = {}
+        self.grads: dict[int, Tensor] = dict(gathered)
         self.calls: dict[int, dict[int, Tensor]] = {}
         for root, seed in seeds:
             with written_for(root, create_graph):
@@ -159,8 +164,13 @@ class _Walk:
         if not cotangents:
             return
         needed = {i for i, n in enumerate(call.inputs) if n.requires_grad and n.id in self.useful}
-        for i, g in HOOKS.call_vjp(call, cotangents, needed).items():
-            self.accumulate(call.inputs[i], g)
+        first = {n.id: i for i, n in reversed([*enumerate(call.inputs)]) if i in needed}
+        gathered = {i: self.grads[n] for n, i in first.items() if n in self.grads}
+        for i, g in HOOKS.call_vjp(call, cotangents, needed, gathered).items():
+            if i in gathered:
+                self.grads[call.inputs[i].id] = g
+            else:
+                self.accumulate(call.inputs[i], g)
 
 
 def _run_hooks(node: Node, g: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ backward pass never recomputes the forward.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lazygrad.engine.autodiff import pullback
@@ -40,7 +40,7 @@ class Body:
         self.nodes = between(self.inputs, [*self.outputs, *self.effects])
         self._residual_index = {n.id: i for i, n in reversed(list(enumerate(outputs)))}
         self.program: Any = None  # the program that ran it last, for reports
-        self._vjps: dict[tuple[tuple[int, ...], tuple[int, ...]], Vjp] = {}
+        self._vjps: dict[Any, Vjp] = {}
 
     def residual(self, node: Node) -> int:
         """The output index under which the value of an inner node can be had."""
@@ -50,12 +50,19 @@ class Body:
             self.outputs.append(node)
         return found
 
-    def vjp(self, cotangents: tuple[int, ...], needed: tuple[int, ...]) -> Vjp:
-        """The backward body for cotangents of these outputs and gradients of these inputs."""
-        key = (cotangents, needed)
+    def vjp(
+        self, cotangents: tuple[int, ...], needed: tuple[int, ...], carried: tuple[int, ...] = (),
+        again: tuple[bool, ...] = (),
+    ) -> Vjp:  # fmt: skip
+        """The backward body for cotangents of these outputs and gradients of these inputs.
+
+        It is given what has been gathered already for the inputs `carried`, and adds to it.
+        `again` says which cotangents and carried gradients are differentiated again.
+        """
+        key = (cotangents, needed, carried, again)
         found = self._vjps.get(key)
         if found is None:
-            found = self._vjps[key] = _differentiate(self, cotangents, needed)
+            found = self._vjps[key] = _differentiate(self, *key)
         return found
 
 
@@ -65,6 +72,7 @@ class Vjp:
     def __init__(
         self, body: Body, sources: list[int], residuals: list[int], grads: list[int]
     ) -> None:
+        # the inputs of `body` are sources, one cotangent for each root, what is carried, residuals
         self.body = body
         self.sources = sources  # positions in the forward body's inputs
         self.residuals = residuals  # positions in the forward body's outputs
@@ -93,7 +101,10 @@ def replay_nodes(body: Body, graph: Graph, inputs: Sequence[Node]) -> dict[int, 
     return env
 
 
-def _differentiate(body: Body, cotangents: tuple[int, ...], needed: tuple[int, ...]) -> Vjp:
+def _differentiate(
+    body: Body, cotangents: tuple[int, ...], needed: tuple[int, ...], carried: tuple[int, ...],
+    again: tuple[bool, ...],
+) -> Vjp:  # fmt: skip
     """Trace the backward pass of a body in a graph of its own."""
     graph = Graph(f"backward {body.uid}")
     state = STATE.graph, STATE.capture, STATE.busy
@@ -105,15 +116,15 @@ def _differentiate(body: Body, cotangents: tuple[int, ...], needed: tuple[int, .
         ]
         env = replay_nodes(body, graph, sources)
         outputs = [env[body.outputs[i].id] for i in cotangents]
-        seeds = [
-            graph.source(("cotangent", i), n.shape, n.dtype, DATA, True)
-            for i, n in zip(cotangents, outputs, strict=True)
-        ]
+        flags = iter(again or [False] * (len(cotangents) + len(carried)))
+        seeds = _sources_like(graph, "cotangent", outputs, flags)
+        gathered = _sources_like(graph, "carried", [sources[i] for i in carried], flags)
         forward = {env[n.id].id: n for n in body.nodes}
         found = pullback(
             [(n, HOOKS.wrap(s)) for n, s in zip(outputs, seeds, strict=True)],
             [sources[i] for i in needed],
             create_graph=True,
+            gathered={sources[i].id: HOOKS.wrap(n) for i, n in zip(carried, gathered, strict=True)},
         )
         grads = [i for i in needed if sources[i].id in found]
         roots = [found[sources[i].id]._node_in(graph) for i in grads]
@@ -122,9 +133,18 @@ def _differentiate(body: Body, cotangents: tuple[int, ...], needed: tuple[int, .
     cut = _residual_cut(roots, forward)
     used = {n.id for n in between(cut, roots)} | {n.id for n in roots}
     kept_sources = [i for i, n in enumerate(sources) if n.id in used]
-    inputs = [*(sources[i] for i in kept_sources), *seeds, *cut]
+    inputs = [*(sources[i] for i in kept_sources), *seeds, *gathered, *cut]
     residuals = [body.residual(forward[n.id]) for n in cut]
     return Vjp(Body(inputs, roots), kept_sources, residuals, grads)
+
+
+def _sources_like(
+    graph: Graph, what: str, nodes: Sequence[Node], flags: Iterator[bool]
+) -> list[Node]:
+    """A source with the shape and dtype of each node."""
+    return [
+        graph.source((what, k), n.shape, n.dtype, DATA, next(flags)) for k, n in enumerate(nodes)
+    ]
 
 
 def _residual_cut(roots: Sequence[Node], forward: dict[int, Any]) -> list[Node]:
@@ -162,16 +182,24 @@ def project(call: Node, index: int) -> Node:
     return call.graph.project(PROJECT, call, index, spec, call.requires_grad and spec.requires_grad)
 
 
-def call_vjp(call: Node, cotangents: dict[int, Tensor], needed: set[int]) -> dict[int, Tensor]:
-    """The gradients of a call's inputs: one more call, of the backward body."""
+def call_vjp(
+    call: Node, cotangents: dict[int, Tensor], needed: set[int], gathered: dict[int, Tensor]
+) -> dict[int, Tensor]:
+    """The gradients of a call's inputs: one more call, of the backward body.
+
+    Those of the inputs in `gathered` are added to what is there, in the order of the nodes.
+    """
     graph, body = call.graph, call.payload
-    indices = tuple(sorted(cotangents))
-    vjp = body.vjp(indices, tuple(sorted(needed)))
+    indices, carried = tuple(sorted(cotangents)), tuple(sorted(gathered))
+    given = [cotangents[i]._node_in(graph) for i in indices]
+    given += [gathered[i]._node_in(graph) for i in carried]
+    again = tuple([n.requires_grad for n in given]) if STATE.grad else ()
+    vjp = body.vjp(indices, tuple(sorted(needed)), carried, again)
     if not vjp.grads:
         return {}
     inputs = [
         *(call.inputs[i] for i in vjp.sources),
-        *(cotangents[i]._node_in(graph) for i in indices),
+        *given,
         *(project(call, i) for i in vjp.residuals),
     ]
     wants = STATE.grad and any(n.requires_grad for n in inputs)

@@ -55,6 +55,14 @@ class Call:
         self.back: BackCall | None = None
         self.node: Node | None = None
         self.handles: list[weakref.ref[Tensor]] = []
+        if requires:
+            graph.calls = [r for r in graph.calls if r() is not None]
+            graph.calls.append(weakref.ref(self))
+
+    def settle(self) -> None:
+        """Become a node, unless the backward pass is under way: its place no longer matters."""
+        if self.node is None and self.values is None and self.back is None:
+            self.materialize()
 
     def results(self) -> list[Tensor]:
         """The lazy tensors that the caller gets."""
@@ -87,6 +95,7 @@ class Call:
         if self.node is not None:
             return self.node
         graph, body = self.graph, self.replay.body
+        later = graph.settle_calls(self) if self.requires_grad else []
         transient: list[Storage] = []
         nodes = []
         for what, inner in zip(self.feeds, body.inputs, strict=True):
@@ -107,6 +116,7 @@ class Call:
                 )
             )
         self.node = call = append_call(graph, body, nodes, self.requires_grad)
+        graph.calls = later + graph.calls
         for storage in transient:
             storage.call = weakref.ref(call)
         self._hand_over(call)

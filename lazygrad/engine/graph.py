@@ -38,7 +38,7 @@ class Hooks:
     wrap: Callable[[Node], Any]  # the tensor that stands for a node
     tensor: type[Any]  # `Tensor`
     generator: Callable[[], Any]  # the default random stream
-    call_vjp: Callable[[Node, dict[int, Any], set[int]], dict[int, Any]]
+    call_vjp: Callable[[Node, dict[int, Any], set[int], dict[int, Any]], dict[int, Any]]
     realize_graph: Callable[[Graph], None]
 
     if TYPE_CHECKING:
@@ -178,6 +178,7 @@ class Graph:
         self.frozen = False
         self.flush_at: int = config.flush_nodes
         self.inlined = 0  # nodes inside the calls appended since the last flush
+        self.calls: list[weakref.ref[Any]] = []  # differentiable calls that are no nodes yet
         self.values: dict[int, Array | Ref] = {}  # realized nodes
         self.leases: dict[int, Any] = {}  # keeps the arena of a value
         self.saved: dict[int, Saved] = {}
@@ -255,6 +256,21 @@ class Graph:
         ref.key = new.id
         self._refs[new.id] = ref
         return new
+
+    def settle_calls(self, last: Any = None) -> list[weakref.ref[Any]]:
+        """Make nodes of the calls before `last`; returns those after it.
+
+        Gradients are added up in the order of the nodes, so calls become nodes before anything
+        else that is differentiable does.
+        """
+        calls, self.calls = self.calls, []
+        for k, ref in enumerate(calls):
+            call = ref()
+            if call is not None and call is last:
+                return calls[k + 1 :]
+            if call is not None:
+                call.settle()
+        return []
 
     # sources ------------------------------------------------------------------------------
 
@@ -423,11 +439,11 @@ def register_handle(node: Node, tensor: Any) -> None:
     """Make `tensor` the handle of `node`: while it lives, the node's value is worth storing."""
     ref = HandleRef(tensor, _handle_died)
     ref.key = node.id
-    ref.graph = node.graph
-    DOOMED.pop(node.id, None)
+    ref.graph = graph = node.graph
     HANDLES[node.id] = ref
-    tracing = STATE.capture is not None or STATE.trace or STATE.busy  # has no value, ever
-    if node.id not in node.graph.values and not tracing:
+    if node.id in graph.values:
+        DOOMED.pop(node.id, None)
+    elif not (STATE.capture is not None or STATE.trace or STATE.busy):  # else it never has a value
         PENDING[node.id] = ref
 
 

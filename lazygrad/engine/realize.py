@@ -147,11 +147,12 @@ class _Backlog:
 
     def __init__(self) -> None:
         self.overdue = False
+        self.clearing = False  # what cannot be computed stays, and must not be tried for ever
         self.newest = 0  # the newest node at the end of the last run
 
     def looked_at(self, seen: Sized) -> None:
         """Note the length of a look."""
-        self.overdue |= len(seen) > self.LONG
+        self.overdue |= len(seen) > self.LONG and not self.clearing
 
     def ran(self) -> None:
         """Note the end of a run."""
@@ -172,7 +173,11 @@ class _Backlog:
                 old.append(node)
             else:
                 stack.extend(node.inputs)
-        _realize_what_can_be([n for n in old if n.op is not LITERAL])
+        self.clearing = True
+        try:
+            _realize_what_can_be([n for n in old if n.op is not LITERAL])
+        finally:
+            self.clearing = False
 
 
 BACKLOG = _Backlog()

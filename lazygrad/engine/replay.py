@@ -233,6 +233,8 @@ class Replay:
         lazy = self._call(graph, arguments, base)
         if lazy is not None:
             return lazy.results()
+        if graph.calls and STATE.grad:
+            graph.settle_calls()
         transient: list[Storage] = []
         nodes = [
             self._input_node(graph, i, n, arguments, base, transient)

@@ -909,6 +909,23 @@ def test_threads_take_turns() -> None:
     assert results == {k: [2.0 * (k * 100 + i) for i in range(20)] for k in range(4)}
 
 
+def test_what_cannot_be_computed_is_not_tried_for_ever() -> None:
+    """Hundreds of pending tensors, one of which fails whenever it is asked for."""
+    labels = lg.tensor([0, 9])
+    bad = F.cross_entropy(lg.zeros(2, 3), labels)
+    with lg.Graph():
+        x = lg.ones(1)
+        many = [x * float(k) for k in range(700)]
+        w = lg.tensor([1.0], requires_grad=True)
+        for _ in range(3):
+            (w * w).sum().backward()
+            lg.optim.SGD([w], lr=0.1).step()
+            assert np.isfinite(w.item())
+        assert many[5].item() == 5
+    with pytest.raises(IndexError, match="label 9"):
+        bad.item()
+
+
 # hooks --------------------------------------------------------------------------------------------
 
 

@@ -153,6 +153,78 @@ def test_capture(program: RandomProgram, dtype: Any, seed: int) -> None:
             same_bits(plain, found, f"{name}, call {turn}")
 
 
+@settings(max_examples=40)
+@given(
+    program=programs(max_lines=10),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    cuts=st.lists(st.integers(1, 9), max_size=3),
+    closed=st.booleans(),
+    second=st.booleans(),
+)
+def test_capture_of_parts(
+    program: RandomProgram, dtype: Any, cuts: list[int], closed: bool, second: bool
+) -> None:
+    """Some stretches of a program captured, others not, closed over or passed as arguments."""
+
+    def run(wrap: Callable[[Any], Any]) -> Arrays:
+        leaves = leaves_of(program, dtype)
+        values = list(leaves)
+        borders = [0, *sorted({c for c in cuts if c < len(program.lines)}), len(program.lines)]
+        for k, (lo, hi) in enumerate(itertools.pairwise(borders)):
+            lines = program.lines[lo:hi]
+
+            def stretch(*given: lg.Tensor, lines: Any = lines) -> list[lg.Tensor]:
+                known = list(given) or values[: len(leaves) + lo]  # noqa: B023
+                for line in lines:
+                    known.append(line.on_tensors(known))
+                return known[len(known) - len(lines) :]
+
+            fn = wrap(stretch) if k % 2 == 0 else stretch
+            values += fn() if closed else fn(*values)
+        loss = loss_of(values)
+        if second:
+            first = lg.grad(loss, leaves, create_graph=True)
+            slopes = [g.sum() for g in first if g.requires_grad]
+            loss = sum(slopes, loss)
+        loss.backward()
+        grads = [g for leaf in leaves if (g := leaf.grad) is not None]
+        return [t.numpy(copy=True) for t in [*values, loss, *grads]]
+
+    plain = run(lambda fn: fn)
+    same_bits(plain, run(lg.compute_graph), "captured in parts")
+
+
+@settings(max_examples=25)
+@given(program=programs(max_lines=5, smooth=True), realized=st.booleans())
+def test_second_derivatives_through_captured_functions(
+    program: RandomProgram, realized: bool
+) -> None:
+    def curvature(fn: Callable[..., Any]) -> Arrays:
+        leaves = leaves_of(program, np.float64)
+        y = fn(*leaves).sum()
+        if realized:
+            y.realize()
+        if not y.requires_grad:
+            return []
+        first = lg.grad(y, leaves, create_graph=True, allow_unused=True)
+        slopes = [g for g in first if g is not None and g.requires_grad]
+        if not slopes:
+            return [g.numpy(copy=True) for g in first if g is not None]
+        total = slopes[0].sum()
+        for g in slopes[1:]:
+            total = total + g.sum()
+        second = lg.grad(total, leaves, allow_unused=True)
+        return [g.numpy(copy=True) for g in (*first, *second) if g is not None]
+
+    def last(*inputs: lg.Tensor) -> lg.Tensor:
+        return program.run(*inputs)[-1]
+
+    plain = curvature(last)
+    captured = lg.compute_graph(last)
+    for turn in range(2):
+        same_bits(plain, curvature(captured), f"call {turn}")
+
+
 # Sizes at which kernels are streamed and cut into chunks.
 
 
@@ -238,3 +310,22 @@ def test_a_first_step_with_values_read_in_between(optimizer: Any, when: str) -> 
         return [p.numpy(copy=True) for p in model.parameters()]
 
     same_bits(run(""), run(when), when)
+
+
+def test_gradients_add_up_in_the_order_of_the_plain_program() -> None:
+    """Inside of calls, before, between and after them: floating-point sums are not associative."""
+
+    def gradients(wrap: Callable[[Any], Any]) -> Arrays:
+        w = lg.tensor(big(50, seed=1), requires_grad=True)
+        v = lg.tensor(big(50, seed=2), requires_grad=True)
+        f = wrap(lambda x: x * w + (x * w).tanh() * w * v)
+        g = wrap(lambda x: (x * v).sin() * v + w * 0.1)
+        before = (w * v).sin()
+        loss = f(lg.tensor(big(50, seed=3))) + (w * 0.3).exp() + g(before) * v
+        loss = (loss + f(loss) + before).sum() + w.sum() * 0.7
+        first = lg.grad(loss, [w, v], create_graph=True)
+        second = lg.grad((first[0] * v).sum() + first[1].sum(), [w, v])
+        loss.backward()
+        return [t.numpy(copy=True) for t in (*first, *second, w.grad, v.grad)]
+
+    same_bits(gradients(lambda fn: fn), gradients(lg.compute_graph), "captured")

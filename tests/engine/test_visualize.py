@@ -298,8 +298,8 @@ def state_of(graph: Graph) -> Any:
     return (
         [(n.id, n.op.name, tuple(i.id for i in n.inputs)) for n in graph.nodes],
         sorted(graph.values),
-        len(HANDLES),
-        len(PENDING),
+        sum(ref.graph is graph for ref in HANDLES.values()),
+        sum(ref.graph is graph for ref in PENDING.values()),
         lg.get_rng_state().tolist(),
         lg.config.epoch,
     )

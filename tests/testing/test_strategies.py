@@ -16,6 +16,7 @@ from lazygrad.testing import (
     RandomProgram,
     arrays,
     gradcheck,
+    gradgradcheck,
     op_cases,
     programs,
     shapes,
@@ -128,6 +129,14 @@ def test_smooth_programs_have_right_gradients(program: RandomProgram) -> None:
     last = program.run(*leaves)[-1]
     if last.requires_grad:
         assert gradcheck(lambda *x: program.run(*x)[-1], leaves, atol=1e-4)
+
+
+@settings(max_examples=15)
+@given(programs(smooth=True, min_side=1, max_lines=4))
+def test_smooth_programs_have_right_second_derivatives(program: RandomProgram) -> None:
+    leaves = [lg.tensor(a, requires_grad=True) for a in program.inputs]
+    if program.run(*leaves)[-1].requires_grad:
+        assert gradgradcheck(lambda *x: program.run(*x)[-1], leaves, atol=1e-3)
 
 
 @settings(max_examples=10)
