@@ -167,7 +167,7 @@ def append(tensor_type: Any, op: OpDef, operands: Sequence[Any], attrs: Mapping[
             tensors = [x for x in operands if isinstance(x, tensor_type)]
             break
     graph = choose_graph(tensors)
-    if graph.calls and STATE.grad and any([t.requires_grad for t in tensors]):
+    if graph.calls and STATE.grad and any(t.requires_grad for t in tensors):
         graph.settle_calls()
     if op.promotion is _NONE:
         nodes = tuple([_alone(graph, x) for x in operands])

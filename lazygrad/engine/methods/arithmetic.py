@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from lazygrad.dtypes import INTEGER, bool_, finfo
+from lazygrad.engine.apply import append
+from lazygrad.engine.graph import HOOKS, NO_ATTRS
 from lazygrad.engine.methods.base import OPERANDS, Methods, in_place, write_back
 from lazygrad.errors import ArgumentError, DTypeError
 from lazygrad.ops import elementwise as ops
@@ -19,6 +21,7 @@ from lazygrad.ops.opdef import OpDef
 if TYPE_CHECKING:
     from lazygrad.engine.tensor import Tensor
 
+NUMBERS = frozenset({bool, int, float})
 Operand = Any  # a tensor, an array or a Python number
 Unary = Callable[[Any], "Tensor"]
 Binary = Callable[[Any, Operand], "Tensor"]
@@ -28,11 +31,9 @@ def _operator(op: OpDef, symbol: str, reflected: bool = False) -> Binary:
     """The special method of a binary operator; foreign operands are left to the other side."""
 
     def method(self: Any, other: Any) -> Any:
-        if not isinstance(other, OPERANDS):
+        if type(other) not in NUMBERS and not isinstance(other, OPERANDS):
             return NotImplemented
-        if not reflected:
-            return self.apply(op, other)
-        return self._apply_any(op, other, self)
+        return append(HOOKS.tensor, op, (other, self) if reflected else (self, other), NO_ATTRS)
 
     method.__doc__ = f"`{'other' if reflected else 'self'} {symbol} ...`, elementwise."
     return method
