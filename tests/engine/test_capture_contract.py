@@ -970,9 +970,7 @@ def test_hooks_that_would_be_lost_are_refused() -> None:
         h.register_hook(lambda g: g * 10)
         return (h * h).sum()
 
-    with pytest.raises(
-        CaptureError, match=r"a hook .* made at .*\.py:\d+ .* would be lost"
-    ):
+    with pytest.raises(CaptureError, match=r"a hook .* made at .*\.py:\d+ .* would be lost"):
         forward(t(3))
     f = compute_graph(lambda x: (x * w).sum())
     w.register_hook(lambda g: g * 10)
