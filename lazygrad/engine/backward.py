@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lazygrad.engine.autodiff import is_leaf, owner_of, pullback, reachable
 from lazygrad.engine.body import one_like
-from lazygrad.engine.graph import HANDLES, HOOKS, Node, Saved
+from lazygrad.engine.graph import HANDLES, HOOKS, Node, Saved, cut
 from lazygrad.engine.modes import STATE, serialised
 from lazygrad.engine.realize import is_bound, pending_set, realize_nodes, value_of
 from lazygrad.errors import GradientError, ShapeError
@@ -159,7 +159,7 @@ def _collect(leaf: Tensor, g: Tensor, create_graph: bool, assign: bool) -> None:
     finally:
         STATE.grad = before
     if old._node is not None and old.is_realized and not old.requires_grad:
-        old._node.inputs = ()  # the passes before are over: let their nodes die
+        cut(old._node)  # the passes before are over: let their nodes die
 
 
 def release(order: Iterable[Node]) -> None:

@@ -22,9 +22,9 @@ from lazygrad.dtypes import DType, iinfo
 from lazygrad.engine.frozen import Site
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.storage import Ref, Storage
-from lazygrad.errors import DTypeError, FrozenGraphError, InternalError
+from lazygrad.errors import DTypeError, FrozenGraphError, GraphReleasedError, InternalError
 from lazygrad.ops.opdef import Array, Kind, OpDef
-from lazygrad.ops.source import CONST, LITERAL, LITERAL_VALUES, PARAM
+from lazygrad.ops.source import CONST, DATA, LITERAL, LITERAL_VALUES, PARAM
 from lazygrad.shapes import Shape
 
 PACKAGE = os.path.dirname(os.path.dirname(__file__))  # as code objects name their files
@@ -211,6 +211,7 @@ class Graph:
     def _died(self, ref: KeyedRef) -> None:
         key = ref.key
         self._refs.pop(key, None)
+        KEPT.pop(key, None)
         self.forget(key)
         self.saved.pop(key, None)
 
@@ -406,6 +407,34 @@ def _check_range(value: int, dtype: DType) -> None:
             f"{what} does not fit {dtype.name} ({info.min} to {info.max}); convert the tensor to a"
             " wider dtype first"
         )
+
+
+class _Gone:
+    """Stands for a value that was dropped and whose history was cut."""
+
+    __slots__ = ("what",)
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def array(self) -> Array:
+        """Raises."""
+        raise GraphReleasedError(
+            f"the value of {self.what} that this needs was released by an earlier backward pass;"
+            " run the forward again, or call backward(retain_graph=True)"
+        )
+
+
+def cut(node: Node, keep: bool = False) -> None:
+    """Forget what a realized node was made from: it is data from now on.
+
+    With `keep` its value, which cannot be computed again, stays for as long as the node lives.
+    """
+    if node.inputs:
+        node.payload = _Gone(f"{node.op.name} {node.shape} made at {node.where}")
+        node.op, node.attrs, node.inputs = DATA, {"shape": node.shape, "dtype": node.dtype}, ()
+        if keep:
+            KEPT[node.id] = KEPT.get(node.id, 0) + 1
 
 
 DOOMED: dict[int, Graph] = {}  # node id -> where: values that only pending tensors may still read

@@ -199,7 +199,7 @@ class _Layout:
             kind = node.op.kind
             if kind is Kind.CALL:
                 outputs[node.id] = self._inline(node, env)
-            elif kind is Kind.PROJECT and node.inputs and node.inputs[0].id in outputs:
+            elif kind is Kind.PROJECT and node.inputs[0].id in outputs:
                 at = env[node.id] = outputs[node.inputs[0].id][node.attrs["index"]]
                 if call == 0:  # what is known about the node outside holds for the one inside
                     self._refine(self.items[at], node)

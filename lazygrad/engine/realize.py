@@ -30,6 +30,7 @@ from lazygrad.engine.graph import (
     Graph,
     Node,
     Saved,
+    cut,
     doom,
     mark_realized,
     newest_id,
@@ -639,8 +640,8 @@ def flush_old(graph: Graph) -> None:
     """Bound the growth of a graph: realize what is pending, cut what needs no gradient."""
     _realize_what_can_be([n for n in _waiting() if n.graph is graph])
     for node in graph.nodes:
-        if node.inputs and not node.requires_grad and node.id in graph.values:
-            node.inputs = ()
+        if not node.requires_grad and node.id in graph.values:
+            cut(node, keep=True)
     graph.flush_at = max(config.flush_nodes, 2 * len(graph))
     graph.inlined = 0
 

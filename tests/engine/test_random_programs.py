@@ -439,3 +439,19 @@ def test_gradients_of_a_leaf_that_was_written_in_between() -> None:
     assert both.tolist() == [14.0]
     (old + new).sum().backprop()
     assert w.grad.tolist() == [14.0]
+
+
+def test_a_second_backward_works_after_a_flush() -> None:
+    with lg.Graph() as g:
+        x = lg.tensor([1.0, 2.0]) * 3
+        w = lg.tensor([1.0, 1.0], requires_grad=True)
+        y = (x * w * w).realize()
+        del x
+        flush_old(g)
+        y.sum().backward()
+        assert w.grad.tolist() == [6, 12]
+        g.realize()
+        lg.ones(1).exp().realize()  # drops what nobody can read
+        y.sum().backward()
+        assert w.grad.tolist() == [12, 24]
+        assert str(g)
