@@ -145,12 +145,11 @@ class Capture:
         self.eager = False  # a step was taken: calls run at once
         self.modules: dict[int, Any] = {}
         self.grad_reads: dict[int, tuple[Any, bool]] = {}
-        self.drawn = 0  # random numbers consumed
-        self.generator: Any = None
+        self.drawn: dict[Any, int] = {}  # random numbers consumed, by generator
         self._known: dict[Any, Node] = {}
         self._written: dict[Storage, Any] = {}
         self._grads: dict[int, tuple[Any, Any]] = {}
-        self._born: list[weakref.ref[Any]] = []
+        self._born: dict[int, weakref.ref[Any]] = {}
         self._arguments: dict[int, Any] = {}
         self._leaves: dict[int, Any] = {}
         self.hooked: dict[int, Any] = {}  # tensors whose hooks no backward pass has called yet
@@ -163,7 +162,7 @@ class Capture:
         index: int = 0, op: Any = DATA,
     ) -> Node:  # fmt: skip
         """The source node of something from outside, one per thing."""
-        key = (kind, index if kind in ("arg", "random") else id(what), requires_grad)
+        key = (kind, None if kind == "arg" else id(what), index, requires_grad)
         found = self._known.get(key)
         if found is None:
             payload = Input(kind, what, index)
@@ -206,9 +205,8 @@ class Capture:
 
     def random_key(self, generator: Any, n: int) -> Node:
         """A source for `n` random numbers of the stream, relative to the call's counter."""
-        self.generator = generator
-        offset = self.drawn
-        self.drawn += n
+        offset = self.drawn.get(generator, 0)
+        self.drawn[generator] = offset + n
         return self.add_input("random", generator, _KEY, index=offset)
 
     # values and writes --------------------------------------------------------------------
@@ -261,7 +259,7 @@ class Capture:
         held = self._grads.get(id(t))
         if held is not None:
             return held[1]
-        index = self._index_of(t)
+        index = self.argument_of(t)
         outer = t._grad if index < 0 else self._leaves[index]._grad
         self.grad_reads[id(t)] = (weakref.ref(t) if index < 0 else index, outer is None)
         if outer is None:
@@ -270,12 +268,26 @@ class Capture:
         self._grads[id(t)] = (t, g)
         return g
 
-    def _index_of(self, t: Any) -> int:
+    def argument_of(self, t: Any) -> int:
         """Which argument a tensor of the trace stands for, or -1."""
         payload = t._node.payload if t._node is not None else None
         if isinstance(payload, Input) and payload.kind == "arg" and payload.what is t:
             return payload.index
         return -1
+
+    def owns(self, t: Any) -> bool:
+        """Whether a tensor was made inside the trace."""
+        ref = self._born.get(id(t))
+        return ref is not None and ref() is t
+
+    def before_rebind(self, t: Any) -> None:
+        """A computed tensor from outside cannot be changed in place: the next call would not."""
+        if not self.owns(t) and self.argument_of(t) < 0:
+            raise CaptureError(
+                f"a tensor of shape {t.shape} that was computed outside of the captured function is"
+                " changed in place inside of it, which only its first call would do; make a new"
+                " tensor and return it"
+            )
 
     def write_grad(self, t: Any, value: Any) -> None:
         """Set `.grad` within the trace."""
@@ -283,7 +295,7 @@ class Capture:
 
     def born(self, t: Any) -> None:
         """Remember a tensor made inside the trace."""
-        self._born.append(weakref.ref(t))
+        self._born[id(t)] = weakref.ref(t)
 
     # the end ------------------------------------------------------------------------------
 
@@ -291,7 +303,7 @@ class Capture:
         """Undo what the trace has noted on storages (after success and after errors)."""
         for storage, pending in self._written.items():
             storage.pending = pending
-        for ref in self._born:  # nobody waits for the value of a tensor that has none
+        for ref in self._born.values():  # nobody waits for the value of a tensor that has none
             t = ref()
             if t is not None and t._node is not None and t._node.graph is self.graph:
                 mark_realized(t._node)
@@ -305,7 +317,7 @@ class Capture:
         ]  # fmt: skip
         grads: list[tuple[Any, Node | None]] = []
         for t, value in self._grads.values():
-            index = self._index_of(t)
+            index = self.argument_of(t)
             target = weakref.ref(t) if index < 0 else index
             if value is None:
                 grads.append((target, None))
@@ -319,7 +331,7 @@ class Capture:
         )
         self._check_hooks(nodes, body)
         kept = {id(t) for t in results}
-        for ref in self._born:
+        for ref in self._born.values():
             t = ref()
             if t is not None and id(t) not in kept and t._node is not None:
                 t._escaped = t._node.where or "an unknown line"
@@ -364,7 +376,6 @@ class Captured:
         self.grads = grads
         self.eager = capture.eager or bool(capture.effects)
         self.drawn = capture.drawn
-        self.generator = capture.generator
         self.modules = list(capture.modules.values())
         self.grad_reads = list(capture.grad_reads.values())
 

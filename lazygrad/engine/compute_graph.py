@@ -26,7 +26,7 @@ from lazygrad.engine.modes import LOCK, STATE
 from lazygrad.engine.pytree import flatten, paths, unflatten
 from lazygrad.engine.replay import Replay
 from lazygrad.engine.report import Reports
-from lazygrad.engine.signature import Argument, Signature, classify
+from lazygrad.engine.signature import ARRAY, Argument, Signature, classify
 from lazygrad.engine.tensor import Tensor
 from lazygrad.engine.warn import warn
 from lazygrad.errors import CaptureError
@@ -114,7 +114,7 @@ class CapturedFunction(Reports):
             entry.calls += 1
             self._last = entry
             results = entry.replay.run(arguments)
-        return results[0] if entry.tree is None else entry.tree.rebuild(results)
+        return results[0] if entry.tree is None else entry.tree.rebuild(results, arguments)
 
     def _bind(self, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         signature = inspect.signature(self._fn)
@@ -196,12 +196,12 @@ class CapturedFunction(Reports):
                     f" {node.where} inside a captured function, which its caller would not see;"
                     " make a new tensor (x = x * 2) and return it"
                 )
-            results, out_tree, single = _results(result)
+            results, out_tree = _results(result, capture, arguments)
             captured = capture.finish(results)
         finally:
             capture.restore()
             STATE.graph, STATE.capture = before
-        return captured, None if single else out_tree
+        return captured, out_tree
 
     # warnings -----------------------------------------------------------------------------
 
@@ -329,20 +329,46 @@ def _parameters(fn: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(p.name for p in found)
 
 
-def _results(result: Any) -> tuple[list[Tensor], Any, bool]:
-    """Returned tensors, the tree to rebuild the result, and whether it is a lone tensor."""
-    if isinstance(result, Tensor):
-        return [result], None, True
+def _results(
+    result: Any, capture: Capture, arguments: list[Argument]
+) -> tuple[list[Tensor], Result | None]:
+    """The tensors that a call makes, and how to rebuild the result (None: it is a lone tensor).
+
+    What the function got, as an argument or from outside, it gives back as the same object.
+    """
     leaves, tree = flatten(result)
-    tensors = [x for x in leaves if isinstance(x, Tensor)]
-    return tensors, Result(tree, [_HOLE if isinstance(x, Tensor) else x for x in leaves]), False
+    made: list[Tensor] = []
+    positions: dict[int, int] = {}
+    for k, x in enumerate(leaves):
+        if not isinstance(x, Tensor):
+            continue
+        index = capture.argument_of(x)
+        if index >= 0 and arguments[index].kind != ARRAY:
+            leaves[k] = Given(index)
+        elif index >= 0 or capture.owns(x):
+            if id(x) not in positions:
+                positions[id(x)] = len(made)
+                made.append(x)
+            leaves[k] = Made(positions[id(x)])
+    if made and result is made[0]:
+        return made, None
+    return made, Result(tree, leaves)
 
 
-_HOLE = object()  # where a tensor goes
+class Made(NamedTuple):
+    """Where a tensor that the call made goes."""
+
+    position: int
+
+
+class Given(NamedTuple):
+    """Where an argument goes."""
+
+    argument: int
 
 
 class Result:
-    """How to rebuild a returned structure: its tree and its leaves that are no tensors."""
+    """How to rebuild a returned structure."""
 
     __slots__ = ("leaves", "tree")
 
@@ -350,10 +376,15 @@ class Result:
         self.tree = tree
         self.leaves = leaves
 
-    def rebuild(self, tensors: list[Tensor]) -> Any:
-        """The structure with these tensors in their places."""
-        rest = iter(tensors)
-        return unflatten(self.tree, [next(rest) if x is _HOLE else x for x in self.leaves])
+    def rebuild(self, made: list[Tensor], arguments: list[Argument]) -> Any:
+        """The structure with tensors and arguments in their places."""
+        leaves = [
+            made[x.position] if type(x) is Made
+            else arguments[x.argument].value if type(x) is Given
+            else x
+            for x in self.leaves
+        ]  # fmt: skip
+        return unflatten(self.tree, leaves)
 
 
 def compute_graph(fn: Any = None, *, verify: bool = False) -> Any:

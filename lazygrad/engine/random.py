@@ -16,7 +16,7 @@ from lazygrad.dtypes import uint64
 from lazygrad.engine.graph import HOOKS, Graph, Node, get_default_graph
 from lazygrad.engine.modes import LOCK, STATE
 from lazygrad.engine.tensor import Tensor
-from lazygrad.errors import DataError
+from lazygrad.errors import CaptureError, DataError
 from lazygrad.ops.opdef import Array
 from lazygrad.ops.source import DATA
 
@@ -35,6 +35,15 @@ class Key:
         return np.array([self.seed, self.counter], np.uint64)
 
 
+def _refuse_in_capture(what: str) -> None:
+    """Raise while a function is captured: its Python runs once, its random numbers every time."""
+    if STATE.capture is not None:
+        raise CaptureError(
+            f"a random stream is made or {what} inside a captured function, which would happen once"
+            " and not at every call: do it outside"
+        )
+
+
 class Generator:
     """A random stream.
 
@@ -50,6 +59,7 @@ class Generator:
 
     def seed(self, seed: int) -> Generator:
         """Start the stream of this seed from its beginning."""
+        _refuse_in_capture("seeded")
         self._seed = int(seed) & 0xFFFF_FFFF_FFFF_FFFF
         self._counter = 0
         return self
@@ -69,6 +79,7 @@ class Generator:
 
     def host_seed(self) -> int:
         """A fresh 63-bit seed for code on the host, such as shuffling."""
+        _refuse_in_capture("read")
         first = self.take(4)
         mixed = np.random.SeedSequence([self._seed, first]).generate_state(1, np.uint64)[0]
         return int(mixed >> np.uint64(1))
@@ -82,10 +93,12 @@ class Generator:
 
     def get_state(self) -> Array:
         """Seed and counter, as a uint64 array."""
+        _refuse_in_capture("read")
         return np.array([self._seed, self._counter], np.uint64)
 
     def set_state(self, state: Any) -> None:
         """Go to a state that `get_state` gave."""
+        _refuse_in_capture("set")
         array = np.asarray(state).astype(np.uint64).reshape(-1)
         if array.size != 2:
             raise DataError(f"a random state has 2 numbers, got {array.size}")

@@ -28,6 +28,8 @@ from lazygrad.engine.tensor import Tensor
 from lazygrad.ops.opdef import Array
 from lazygrad.ops.source import VERSION
 
+Bases = dict[Any, int]  # for each random stream the first number of a call
+
 
 class Pool:
     """Arrays of one shape and dtype; one is free when nobody but the pool refers to it."""
@@ -89,21 +91,22 @@ class Replay:
 
     def run(self, arguments: list[Argument]) -> list[Tensor]:
         """One call; returns the tensors that the function returned."""
-        generator = self.captured.generator
-        if generator is None:
-            return self._run(arguments, 0)
-        state = generator.get_state()
-        base = generator.take(self.captured.drawn)
+        drawn = self.captured.drawn
+        if not drawn:
+            return self._run(arguments, drawn)
+        states = [g.get_state() for g in drawn]
+        bases = {g: g.take(n) for g, n in drawn.items()}
         try:
-            return self._run(arguments, base)
+            return self._run(arguments, bases)
         except BaseException:
-            generator.set_state(state)  # a failed call leaves the random state as it was
+            for g, state in zip(drawn, states, strict=True):
+                g.set_state(state)  # a failed call leaves the random state as it was
             raise
 
-    def _run(self, arguments: list[Argument], base: int) -> list[Tensor]:
+    def _run(self, arguments: list[Argument], bases: Bases) -> list[Tensor]:
         if self.captured.eager and (self.captured.writes or self.captured.grads):
-            return self._run_now(arguments, base)
-        results = self._append(arguments, base)
+            return self._run_now(arguments, bases)
+        results = self._append(arguments, bases)
         if self.captured.eager and results:
             realize_nodes([t._node for t in results if t._node is not None])
         return results
@@ -139,11 +142,11 @@ class Replay:
         body.program = step.program
         return step
 
-    def _array(self, kind: str, what: Any, arguments: list[Argument], base: int) -> Array:
+    def _array(self, kind: str, what: Any, arguments: list[Argument], bases: Bases) -> Array:
         if kind == "arg":
             return self._argument(arguments[what.index], what.index)
         if kind == "random":
-            return np.array([what.what._seed, base + what.index], np.uint64)
+            return np.array([what.what._seed, bases[what.what] + what.index], np.uint64)
         if kind == "grad":
             return _grad_of(what, arguments)._array()
         return what.what._array()  # type: ignore[no-any-return]  # a closed-over tensor
@@ -163,7 +166,7 @@ class Replay:
             return array.copy()
         return array
 
-    def _run_now(self, arguments: list[Argument], base: int) -> list[Tensor]:
+    def _run_now(self, arguments: list[Argument], bases: Bases) -> list[Tensor]:
         step = self._step
         if step is None:
             step = self._step = self._make_step()
@@ -172,7 +175,7 @@ class Replay:
         if not self._fresh:
             self._grads.forget()  # the old gradient is an input: the new one goes elsewhere
         grads = self._grads.arrays()
-        step.run(lambda kind, what: self._array(kind, what, arguments, base), outputs + grads)
+        step.run(lambda kind, what: self._array(kind, what, arguments, bases), outputs + grads)
         self._grads.settle(grads, [_leaf(t, arguments) for t in self._set_grads])
         for target in self._clear_grads:
             leaf = _leaf(target, arguments)
@@ -201,7 +204,7 @@ class Replay:
             body.program = self._alone.program
         return self._alone
 
-    def _call(self, graph: Graph, arguments: list[Argument], base: int) -> Call | None:
+    def _call(self, graph: Graph, arguments: list[Argument], bases: Bases) -> Call | None:
         """A call that is no node yet, where nothing speaks against it."""
         if not self._simple:
             return None
@@ -210,7 +213,7 @@ class Replay:
             storage = source.storage
             if storage is None:
                 if source.kind == "random":
-                    feeds.append((source.what._seed, base + source.index))
+                    feeds.append((source.what._seed, bases[source.what] + source.index))
                     continue
                 arg = arguments[source.index]
                 if arg.kind in (ARRAY, FLOAT):
@@ -224,20 +227,20 @@ class Replay:
             feeds.append(storage.ref)
         return Call(self, feeds, graph, STATE.grad and bool(self.leaf_inputs))
 
-    def _append(self, arguments: list[Argument], base: int) -> list[Tensor]:
+    def _append(self, arguments: list[Argument], bases: Bases) -> list[Tensor]:
         captured = self.captured
         tensors = [a.value for a in arguments if isinstance(a.value, Tensor)]
         graph = choose_graph(tensors)
         if len(graph) + graph.inlined > graph.flush_at and not STATE.busy:
             flush_old(graph)
-        lazy = self._call(graph, arguments, base)
+        lazy = self._call(graph, arguments, bases)
         if lazy is not None:
             return lazy.results()
         if graph.calls and STATE.grad:
             graph.settle_calls()
         transient: list[Storage] = []
         nodes = [
-            self._input_node(graph, i, n, arguments, base, transient)
+            self._input_node(graph, i, n, arguments, bases, transient)
             for i, n in zip(captured.inputs, self.body.inputs, strict=True)
         ]  # fmt: skip
         requires = STATE.grad and any(n.requires_grad for n in nodes)
@@ -261,7 +264,7 @@ class Replay:
         return results
 
     def _input_node(
-        self, graph: Graph, source: Input, inner: Node, arguments: list[Argument], base: int,
+        self, graph: Graph, source: Input, inner: Node, arguments: list[Argument], bases: Bases,
         transient: list[Storage],
     ) -> Node:  # fmt: skip
         kind = source.kind
@@ -270,7 +273,7 @@ class Replay:
             assert storage is not None
             return _storage_node(graph, storage, inner)
         if kind == "random":
-            return key_node(graph, source.what._seed, base + source.index)
+            return key_node(graph, source.what._seed, bases[source.what] + source.index)
         if kind == "tensor":
             return source.what._node_in(graph)  # type: ignore[no-any-return]
         if kind == "grad":

@@ -402,6 +402,8 @@ class Tensor(
                 )
             if not new.requires_grad:
                 return self.assign_(new)
+        if STATE.capture is not None:
+            STATE.capture.before_rebind(self)
         if new._node is None:
             assert new._storage is not None
             new = new.detach()

@@ -277,6 +277,42 @@ def test_p5_random_numbers_are_fresh_on_every_call() -> None:
     assert f(lg.zeros(3)).tolist() == captured[0]  # a seed between replays takes effect
 
 
+def test_p5_every_generator_has_its_own_stream() -> None:
+    own = lg.Generator(5)
+
+    def f(x: Tensor, other: lg.Generator) -> Any:
+        noise = [lg.rand(2), lg.rand(2, generator=own), lg.rand(2, generator=other), lg.rand(1)]
+        return [x + n.sum() for n in noise]
+
+    def run(fn: Any) -> Any:
+        lg.manual_seed(1)
+        own.manual_seed(5)
+        others = [lg.Generator(7), lg.Generator(8)]
+        drawn = [[y.item() for y in fn(lg.zeros(1), others[k % 2])] for k in range(5)]
+        return drawn, [g.get_state().tolist() for g in (own, *others)]
+
+    assert run(f) == run(compute_graph(f))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: lg.manual_seed(0),
+        lambda: lg.Generator(1),
+        lambda: lg.get_rng_state(),
+        lambda: lg.set_rng_state([0, 0]),
+        lambda: lg.Generator(),
+    ],
+)
+def test_p5_streams_are_not_seeded_inside(use: Any) -> None:
+    lg.manual_seed(3)
+    before = lg.get_rng_state().tolist()
+    f = compute_graph(lambda x: (use(), x + lg.rand(1))[1])
+    with pytest.raises(CaptureError, match=r"inside a captured function.*do it outside"):
+        f(t(1))
+    assert lg.get_rng_state().tolist() == before
+
+
 # P6: tensors that escape ----------------------------------------------------------------------
 
 
@@ -507,11 +543,34 @@ def _twice(x: Tensor) -> Tensor:
 twice = compute_graph(_twice)
 
 
-def test_p12_an_array_returned_as_it_came() -> None:
-    f = compute_graph(lambda x, y: (x, y))
+def test_p12_what_goes_through_comes_out_as_itself() -> None:
+    w = lg.tensor([1.0], requires_grad=True)
+    h = w * 2
+    f = compute_graph(lambda x, k, a: (x, k, a, w, h, x))
     x = t(1, 2)
-    a, b = f(x, np.ones(2, np.float32))
-    assert a.tolist() == [1, 2] and b.tolist() == [1, 1]
+    for _ in range(3):
+        same, k, array, ours, computed, again = f(x, 0.5, np.ones(2, np.float32))
+        assert same is x and again is x and k == 0.5 and ours is w and computed is h
+        assert array.tolist() == [1, 1]
+    g = compute_graph(lambda x: x)
+    assert g(x) is x and g(x) is x
+    twin = compute_graph(lambda x: (lambda y: (y, {"y": y}))(x * 2))
+    for k in range(3):
+        first, named = twin(t(k))
+        assert first is named["y"] and first.item() == 2 * k
+
+
+def test_p12_computed_tensors_from_outside_cannot_be_changed_in_place() -> None:
+    y = t(1) * 1
+    f = compute_graph(lambda x: y.__iadd__(x))
+    with pytest.raises(CaptureError, match=r"computed outside .* changed in place"):
+        f(t(1))
+    assert y.item() == 1
+    z = t(1)
+    g = compute_graph(lambda x: z.__iadd__(x))  # a leaf is state
+    for k in range(3):
+        assert g(t(1)) is z
+        assert z.item() == k + 2
 
 
 # P13: exceptions while tracing ----------------------------------------------------------------
