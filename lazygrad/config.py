@@ -21,7 +21,7 @@ from lazygrad.errors import ConfigError, UnknownSettingError, nearest
 
 _CHOICES = {
     "parallel": ("auto", "vectorized", "chunked"),
-    "executor": ("auto", "reference", "numpy"),
+    "executor": ("auto", "reference", "numpy", "native"),
 }
 
 
@@ -37,7 +37,7 @@ class _Settings:
     check: bool = False  # re-trace a capture on its second call and compare
     validate: bool = False  # run every kernel on the reference too and compare
     verify: bool = False  # verify the graph after each pass
-    executor: str = "auto"  # auto | reference | numpy
+    executor: str = "auto"  # auto | reference | numpy | native
     parallel: str = "auto"  # auto | vectorized | chunked
     num_workers: int = 0  # logical workers; 0 = one per core
     debug: int = 0  # 1 plan summary, 2 kernels, 3 graph after each pass, 4 generated code

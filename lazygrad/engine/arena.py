@@ -25,11 +25,12 @@ SMALL = 1 << 16  # bytes that nobody misses
 class Arena:
     """A block of bytes at an aligned address, and what programs prepared in it."""
 
-    __slots__ = ("__weakref__", "frames", "memory", "nbytes")
+    __slots__ = ("__weakref__", "address", "frames", "memory", "nbytes")
 
     def __init__(self, nbytes: int) -> None:
         block = np.empty(nbytes + ALIGN, np.uint8)
         skip = -block.ctypes.data % ALIGN
+        self.address = block.ctypes.data + skip
         self.memory: NDArray[np.uint8] = block[skip : skip + nbytes]
         self.nbytes = nbytes
         self.frames: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # program -> its views

@@ -14,7 +14,7 @@ from lazygrad.engine.memory import DEAD, Buffer
 from lazygrad.engine.schedule import Schedule
 from lazygrad.errors import InternalError
 from lazygrad.ops.opdef import Array
-from lazygrad.runtime.dispatch import lower
+from lazygrad.runtime.dispatch import lower, prepare, threads
 from lazygrad.runtime.executor import Code, CompiledCode, Lowered, Place
 from lazygrad.runtime.kernel import Extern, Kernel
 
@@ -54,17 +54,23 @@ def lower_all(kernels: Sequence[Kernel]) -> list[Lowered]:
 def emit_code(
     layouts: Layouts, kernels: Sequence[Kernel], lowered: Sequence[Lowered],
     roots: Sequence[tuple[int, ...]], buffers: Sequence[Buffer], spaces: Sequence[Buffer],
-    name: str,
+    local: Buffer, name: str,
 ) -> list[tuple[int, CompiledCode]]:  # fmt: skip
-    """Write all kernels into flat functions of bounded length."""
+    """Write all kernels into flat functions of bounded length.
+
+    `local` is the private memory of the program's threads.
+    """
     places = _places(layouts, buffers)
     guard = _Guard([*buffers, *spaces]) if config.poison else None
     segments: list[tuple[int, CompiledCode]] = []
-    code, first, length = Code(), 0, 0
+    prepare(lowered)
+    private = Place(0, local.offset)
+    code, first, length = Code(private, threads()), 0, 0
     for k, (kernel, low) in enumerate(zip(kernels, lowered, strict=True)):
         if length >= SEGMENT:
             segments.append((first, code.compile(name)))
-            code, first, length = Code(), k, 0
+            code, first, length = Code(private, threads()), k, 0
+        code.begin()
         if guard is not None:
             guard.before(code, k)
         low.emit(code, [places[r] for r in roots[k]], Place(0, spaces[k].offset))

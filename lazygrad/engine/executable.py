@@ -22,7 +22,15 @@ from lazygrad.engine.interpret import blame, interpret, last_uses
 from lazygrad.engine.layouts import Layouts
 from lazygrad.engine.memory import DEAD, MemoryPlan
 from lazygrad.ops.opdef import Array, Kind
-from lazygrad.runtime.executor import CompiledCode, Lowered, ViewSpec, bytes_of, make_view
+from lazygrad.runtime.executor import (
+    Bases,
+    CompiledCode,
+    KernelFailed,
+    Lowered,
+    ViewSpec,
+    bytes_of,
+    make_view,
+)
 from lazygrad.runtime.kernel import Kernel
 from lazygrad.runtime.kernel_print import format_kernel
 
@@ -167,12 +175,15 @@ class CompiledProgram(Program):
             if self._poisoned:
                 arena.memory.fill(DEAD)
             kept = self._keep(sources, arena)
+            bases = Bases(arena.address, [*sources, *outputs, *writes])
             for code, views in zip(self._codes, frame.views, strict=True):
-                code.run(views)
+                code.run(views, bases)
         except BaseException as error:
             frame.release()
             POOL.give(arena)
             self._blame(error, error.__traceback__)
+            if isinstance(error, KernelFailed):
+                raise error.cause from None
             raise
         frame.release()
         if not self._kept:
@@ -193,11 +204,13 @@ class CompiledProgram(Program):
     def _blame(self, error: BaseException, traceback: TracebackType | None) -> None:
         """Name the op, shapes and line of the user whose kernel raised."""
         for first, code in self._segments:
-            found = code.culprit(traceback)
+            found = code.culprit(error, traceback)
             if found is not None:
                 nodes = self.frozen.nodes
+                cause = error.cause if isinstance(error, KernelFailed) else error
                 for i in self.kernels[first + found].nodes[:4]:
-                    blame(error, nodes[i], [nodes[j].shape for j in nodes[i].inputs])
+                    blame(cause, nodes[i], [nodes[j].shape for j in nodes[i].inputs])
+                return
 
     def _how(self, kernel: int | None) -> dict[str, str]:
         if kernel is None:

@@ -35,6 +35,7 @@ from lazygrad.engine.memory import (
 )
 from lazygrad.engine.passes import run_pipeline, verify
 from lazygrad.engine.schedule import schedule
+from lazygrad.runtime.dispatch import threads
 
 __all__ = [
     "CACHE",
@@ -60,15 +61,20 @@ def compile_graph(frozen: FrozenGraph, *, name: str = "") -> Program:
     kernels, roots = build_kernels(layouts, plan, overs)
     lowered = lower_all(kernels)
     spaces = [Buffer(low.workspace, k, k) for k, low in enumerate(lowered)]
+    private = max((low.local for low in lowered), default=0) * threads()
+    local = Buffer(private, 0, len(lowered))
+    planned = [*buffers, *spaces, *([local] if private else [])]
     zone = ZONE if config.poison else 0
-    total = give_offsets([*buffers, *spaces], reuse, zone)
+    total = give_offsets(planned, reuse, zone)
     if config.verify:
-        check_plan([*buffers, *spaces], total)
+        check_plan(planned, total)
     memory = MemoryPlan(
-        [*buffers, *spaces], total, live_bytes([*buffers, *spaces], len(lowered)),
+        planned, total, live_bytes(planned, len(lowered)),
         naive_bytes(frozen), plan.order_name, plan.peaks,
     )  # fmt: skip
-    segments = emit_code(layouts, kernels, lowered, roots, buffers, spaces, name or "program")
+    segments = emit_code(
+        layouts, kernels, lowered, roots, buffers, spaces, local, name or "program"
+    )  # fmt: skip
     program = CompiledProgram(layouts, memory, kernels, lowered, segments, plan.overwrites, name)
     _report(program)
     return program

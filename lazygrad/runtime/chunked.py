@@ -29,6 +29,7 @@ class Chunked:
 
     mode = "chunked"
     executor = "numpy"
+    local = 0
 
     def __init__(self, kernel: Kernel, reason: str, workers: int) -> None:
         self.kernel = kernel
@@ -51,7 +52,6 @@ class Chunked:
 
     def emit(self, code: Code, places: Sequence[Place], workspace: Place) -> None:
         """Append the call of the chunk function, and the statements of `finish`."""
-        code.begin()
         locals_ = [
             Place(workspace.slot, workspace.offset + self._shared + i * self._own)
             for i in range(self._workers)

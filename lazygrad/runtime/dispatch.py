@@ -9,6 +9,10 @@ so that its rounding is the same.
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+import warnings
+from collections.abc import Iterable
 from dataclasses import replace
 
 from lazygrad.config import config
@@ -17,10 +21,15 @@ from lazygrad.runtime.chunked import Chunked
 from lazygrad.runtime.executor import Lowered
 from lazygrad.runtime.kernel import Contract, Extern, Grid, Kernel, Stage, depends_on_chunks
 from lazygrad.runtime.kernel_verify import verify_kernel
+
+try:
+    from lazygrad.runtime.native.lowered import Native, Unsupported, compile_units
+except ImportError:
+    pass
 from lazygrad.runtime.reference import Reference
 from lazygrad.runtime.validate import Validated
 from lazygrad.runtime.vectorized import Vectorized
-from lazygrad.runtime.workers import cores
+from lazygrad.runtime.workers import cores, num_workers
 
 CHUNK_BYTES = 1 << 19  # of all that one chunk touches: half of a second-level cache
 POOL_SECONDS = 200e-6  # a kernel below it does not pay for waking threads
@@ -44,7 +53,7 @@ def lower(kernel: Kernel) -> Lowered:
         verify_kernel(kernel)
     if config.executor == "reference":
         return Reference(kernel, "forced by config.executor")
-    lowered = _lower_numpy(kernel)
+    lowered = _lower_native(kernel) if uses_native() else _lower_numpy(kernel)
     if config.validate and not _has_effects(kernel):
         return Validated(lowered)
     return lowered
@@ -53,6 +62,52 @@ def lower(kernel: Kernel) -> Lowered:
 def seconds(kernel: Kernel) -> float:
     """A guess of the time on one core, good to a factor of 3."""
     return max(kernel.nbytes / _BYTES_PER_SECOND, kernel.flops / _FLOPS_PER_SECOND)
+
+
+@functools.cache
+def _can_compile() -> bool:
+    """Whether LLVM is there; says so once where it is not."""
+    try:
+        found = importlib.util.find_spec("llvmlite") is not None
+    except (ImportError, ValueError):
+        found = False
+    if not found:
+        warnings.warn(
+            "llvmlite cannot be imported: kernels run on NumPy. `pip install llvmlite` makes them"
+            " machine code; LAZYGRAD_EXECUTOR=numpy asks for NumPy and silences this notice.",
+            stacklevel=2,
+        )
+    return found
+
+
+def uses_native() -> bool:
+    """Whether kernels become machine code under the current settings."""
+    return config.executor == "native"  # or (config.executor == "auto" and _can_compile())
+
+
+def threads() -> int:
+    """How many threads a program may run on."""
+    return min(num_workers(), cores())
+
+
+def prepare(lowered: Iterable[Lowered]) -> None:
+    """Compile the machine code of several kernels at once."""
+    native = [low for low in map(_inner, lowered) if low.executor == "native"]
+    if native:
+        compile_units([unit for low in native for unit in low.units])
+
+
+def _inner(lowered: Lowered) -> Lowered:
+    return lowered.lowered if isinstance(lowered, Validated) else lowered
+
+
+def _lower_native(kernel: Kernel) -> Lowered:
+    try:
+        return Native(_recut(kernel) if config.parallel == "chunked" else kernel)
+    except Unsupported as why:
+        numpy = _lower_numpy(kernel)
+        numpy.reason = f"{why}; {numpy.reason}"
+        return numpy
 
 
 def _lower_numpy(kernel: Kernel) -> Lowered:

@@ -57,7 +57,7 @@ class Lowered(Protocol):
 
     @property
     def executor(self) -> str:
-        """The executor: "reference" or "numpy"."""
+        """The executor: "reference", "numpy" or "native"."""
         ...
 
     @property
@@ -70,9 +70,45 @@ class Lowered(Protocol):
         """Bytes that it needs while it runs, aligned; their content means nothing."""
         ...
 
+    @property
+    def local(self) -> int:
+        """Bytes for each thread of the program, shared with the program's other kernels."""
+        ...
+
     def emit(self, code: Code, places: Sequence[Place], workspace: Place) -> None:
         """Append the statements, with a place for each parameter of the kernel."""
         ...
+
+
+class Bases(NamedTuple):
+    """What the slots are in a call: the address of the arena, and the arrays of the others."""
+
+    arena: int
+    arrays: list[NDArray[Any]]
+
+
+class Block(Protocol):
+    """Kernels that run one after the other without Python: one statement of a flat function."""
+
+    def run(self, bases: Bases) -> None:
+        """Run them on these slots."""
+        ...
+
+
+class BlockBuilder(Protocol):
+    """A block under construction."""
+
+    def compile(self) -> Block:
+        """Make it ready to run."""
+        ...
+
+
+class KernelFailed(Exception):
+    """Carries which kernel of a block failed, counted as `Code.begin` does, and why."""
+
+    def __init__(self, kernel: int, cause: BaseException) -> None:
+        super().__init__(kernel, cause)
+        self.kernel, self.cause = kernel, cause
 
 
 def bytes_of(array: NDArray[Any]) -> NDArray[np.uint8]:
@@ -106,36 +142,42 @@ def _silent_errors() -> tuple[contextvars.ContextVar[Any], Any] | None:
 _SILENT = _silent_errors()
 
 
-def quietly(function: Callable[[Any], None], argument: Any) -> None:
+def quietly(function: Callable[..., None], *arguments: Any) -> None:
     """Call a function with NumPy's floating-point warnings off, as kernels compute."""
     if _SILENT is None:
         with np.errstate(all="ignore"):
-            function(argument)
+            function(*arguments)
         return
     variable, ignore = _SILENT
     token = variable.set(ignore)
     try:
-        function(argument)
+        function(*arguments)
     finally:
         variable.reset(token)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CompiledCode:
-    """A flat function: `function(views)`, with `views` made in the order of `specs`."""
+    """A flat function: `function(views, bases)`, with `views` made in the order of `specs`.
 
-    function: Callable[[Sequence[NDArray[Any]]], None]
+    `block` is set where the whole of it is one block.
+    """
+
+    function: Callable[[Sequence[NDArray[Any]], Bases], None]
     specs: tuple[ViewSpec, ...]
     source: str
     _owners: tuple[int, ...]  # line - 1 -> position of the kernel among those emitted, or -1
     _code: CodeType
+    block: Block | None = None
 
-    def run(self, views: Sequence[NDArray[Any]]) -> None:
+    def run(self, views: Sequence[NDArray[Any]], bases: Bases) -> None:
         """Run it with floating-point warnings off."""
-        quietly(self.function, views)
+        quietly(self.function, views, bases)
 
-    def culprit(self, traceback: TracebackType | None) -> int | None:
+    def culprit(self, error: BaseException, traceback: TracebackType | None) -> int | None:
         """Which of the emitted kernels raised, counted in the order of `emit`."""
+        if isinstance(error, KernelFailed):
+            return error.kernel
         while traceback is not None:
             if traceback.tb_frame.f_code is self._code:
                 owner = self._owners[traceback.tb_lineno - 1]
@@ -151,12 +193,16 @@ class Code:
     >>> a = code.view(Place(0), (3,), (1,), 0, np.dtype("f4"))
     >>> code.line(f"{code.constant(np.add, 'add')}({a}, {a}, {a})")
     >>> print(code.compile("double").source)
-    def double(v):
+    def double(v, bases):
         a0, = v
         add(a0, a0, a0)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, local: Place = Place(0), threads: int = 1) -> None:
+        self.local = local  # where the private memory of the program's threads begins
+        self.threads = threads
+        self._block: BlockBuilder | None = None
+        self._blocks: list[Block] = []
         self._views: dict[ViewSpec, str] = {}
         self._globals: dict[str, Any] = {}
         self._names: dict[Hashable, str] = {}
@@ -192,18 +238,28 @@ class Code:
             self._names[known] = found
         return found
 
+    @property
+    def kernel(self) -> int:
+        """The number of the kernel that is being emitted."""
+        return self._kernel
+
+    def block(self, make: Callable[[Code], BlockBuilder]) -> Any:
+        """The block that the next kernels go to; any statement ends it."""
+        if self._block is None:
+            self._block = make(self)
+        return self._block
+
+    def _end_block(self) -> None:
+        if self._block is not None:
+            block, self._block = self._block.compile(), None
+            self._blocks.append(block)
+            self.line(f"{self.constant(block, 'block')}.run(bases)")
+
     def line(self, text: str) -> None:
         """Append one statement (one line)."""
+        self._end_block()
         self._lines.append(text)
         self._owners.append(self._kernel)
-
-    def wrap(self, before: str, after: str) -> None:
-        """Put a statement before and one after the lines of the current kernel."""
-        first = self._owners.index(self._kernel) if self._kernel in self._owners else None
-        at = len(self._lines) if first is None else first
-        self._lines.insert(at, before)
-        self._owners.insert(at, self._kernel)
-        self.line(after)
 
     def function(self, name: str, parameters: str, lines: Sequence[str]) -> str:
         """Define a further function beside the flat one; returns its name."""
@@ -214,8 +270,9 @@ class Code:
 
     def compile(self, name: str = "program") -> CompiledCode:
         """The function."""
+        self._end_block()
         names = ", ".join(self._views.values())
-        head = "".join(self._functions) + f"def {name}(v):\n"
+        head = "".join(self._functions) + f"def {name}(v, bases):\n"
         unpack = [f"{names}{',' if len(self._views) == 1 else ''} = v"] if names else []
         body = [*unpack, *self._lines] or ["pass"]
         source = head + "\n".join("    " + line for line in body)
@@ -224,6 +281,8 @@ class Code:
         function = space[name]
         skipped = head.count("\n") + len(unpack)
         owners = (*(-1 for _ in range(skipped)), *self._owners)
+        alone = len(self._blocks) == len(self._lines) == 1
         return CompiledCode(
-            function, tuple(self._views), source, owners or (-1,), function.__code__
-        )
+            function, tuple(self._views), source, owners or (-1,), function.__code__,
+            self._blocks[0] if alone else None,
+        )  # fmt: skip

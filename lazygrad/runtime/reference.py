@@ -37,6 +37,7 @@ class Reference:
 
     mode = "vectorized"
     executor = "reference"
+    local = 0
     workspace = 0
 
     def __init__(self, kernel: Kernel, reason: str) -> None:
@@ -45,7 +46,6 @@ class Reference:
 
     def emit(self, code: Code, places: Sequence[Place], workspace: Place) -> None:
         """Append a call of the interpreter on the flat parameters."""
-        code.begin()
         names = flat_params(code, self.kernel, places)
         run, kernel = code.constant(interpret, "interpret"), code.constant(self.kernel, "kernel")
         code.line(f"{run}({kernel}, ({''.join(n + ', ' for n in names)}))")

@@ -23,14 +23,15 @@ class Validated:
         self.lowered = lowered
         self.kernel, self.mode = lowered.kernel, lowered.mode
         self.executor, self.reason = lowered.executor, lowered.reason
-        self.workspace = lowered.workspace
+        self.workspace, self.local = lowered.workspace, lowered.local
 
     def emit(self, code: Code, places: Sequence[Place], workspace: Place) -> None:
         """Append snapshot, kernel, comparison."""
-        self.lowered.emit(code, places, workspace)
         params = f"({''.join(n + ', ' for n in flat_params(code, self.kernel, places))})"
         check = code.constant(Comparison(self.kernel), "comparison")
-        code.wrap(f"{check}.snapshot({params})", f"{check}.compare({params})")
+        code.line(f"{check}.snapshot({params})")
+        self.lowered.emit(code, places, workspace)
+        code.line(f"{check}.compare({params})")
 
 
 class Comparison:

@@ -15,6 +15,7 @@ class Vectorized:
 
     mode = "vectorized"
     executor = "numpy"
+    local = 0
 
     def __init__(self, kernel: Kernel, reason: str) -> None:
         self.kernel = kernel
@@ -28,5 +29,4 @@ class Vectorized:
 
     def emit(self, code: Code, places: Sequence[Place], workspace: Place) -> None:
         """Append the statements to the program's function."""
-        code.begin()
         FlatWriter(code, places, workspace).write(self._statements)

@@ -243,7 +243,7 @@ def test_a_program_says_what_it_does(capsys) -> None:
     assert rows[1]["flops"] >= 2 * 4 * 2 * 8
     assert "naive" in str(program)
     printed = capsys.readouterr().err
-    assert "def layer(v):" in printed
+    assert "def layer(v, bases):" in printed
     assert "1 kernels" in printed
     assert "after drop_dead" in printed
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from lazygrad.config import config
 from lazygrad.runtime.chunked import Chunked
-from lazygrad.runtime.dispatch import lower
-from lazygrad.runtime.executor import Code, Lowered, Place, bytes_of, make_view
+from lazygrad.runtime.alignment import aligned
+from lazygrad.runtime.dispatch import lower, threads
+from lazygrad.runtime.executor import Bases, Code, Lowered, Place, bytes_of, make_view
 from lazygrad.runtime.kernel import Kernel
 from lazygrad.runtime.kernel_verify import verify_kernel
 
@@ -25,7 +26,10 @@ def execute(lowered: Lowered, arrays: Arrays) -> list[np.ndarray[Any, Any]]:
         places.append(Place(0, offset))
         offset += -(-array.nbytes // 64) * 64 + RED
     workspace = Place(0, offset)
-    arena = np.full(offset + lowered.workspace + RED, 0xFF, np.uint8)
+    private = lowered.local * threads()
+    end = aligned(lowered.workspace) + RED + private + RED
+    arena = np.full(offset + end + 64, 0xFF, np.uint8)
+    arena = arena[-arena.ctypes.data % 64 :][: offset + end]
     expected = arena.copy()
     views = []
     for array, place in zip(arrays, places, strict=True):
@@ -33,22 +37,26 @@ def execute(lowered: Lowered, arrays: Arrays) -> list[np.ndarray[Any, Any]]:
         view[:] = array.ravel()
         views.append(view)
         expected[place.offset : place.offset + array.nbytes] = 0
-    code = Code()
+    local = Place(0, offset + aligned(lowered.workspace) + RED)
+    code = Code(local, threads())
+    code.begin()
     lowered.emit(code, places, workspace)
     flat = code.compile("test")
     frame = [make_view(bytes_of(arena), spec) for spec in flat.specs]
-    flat.run(frame)
+    bases = Bases(arena.ctypes.data, [])
+    flat.run(frame, bases)
     results = [v.copy().reshape(a.shape) for v, a in zip(views, arrays, strict=True)]
     flat_again = [v.copy() for v in views]
     for param, view, array in zip(lowered.kernel.params, views, arrays, strict=True):
         if param.mode == "in":
             assert view.tobytes() == array.tobytes(), "an input was written"
         view[:] = array.ravel()
-    flat.run(frame)  # working memory is garbage by now
+    flat.run(frame, bases)  # working memory is garbage by now
     for first, view in zip(flat_again, views, strict=True):
         assert first.tobytes() == view.tobytes(), "a second run differs"
         view.view(np.uint8)[:] = 0
     arena[workspace.offset : workspace.offset + lowered.workspace] = 0xFF
+    arena[local.offset : local.offset + private] = 0xFF
     assert (arena == expected).all(), "written outside of the buffers"
     return results
 

@@ -13,7 +13,7 @@ from lazygrad.errors import IndexOutOfRangeError, InternalError
 from lazygrad.ops.opdef import get_op
 from lazygrad.runtime import validate
 from lazygrad.runtime.dispatch import lower
-from lazygrad.runtime.executor import Code, Place, ViewSpec, bytes_of, make_view
+from lazygrad.runtime.executor import Bases, Code, Place, ViewSpec, bytes_of, make_view
 from lazygrad.runtime.kernel import Extern, Kernel
 from tests.runtime.building import Build, with_chunk
 from tests.runtime.running import execute, lower_as, run_all
@@ -85,12 +85,13 @@ def test_a_failing_kernel_is_named() -> None:
     kernels = [softmax_kernel(2, 10), cross_entropy_kernel(2, 10, 2)]
     arrays = [normal(2, 10), normal(2, 10), np.array([3, 11]), normal(2, 10), normal(1)]
     for kernel, slots in zip(kernels, ((0, 1), (0, 2, 3, 4)), strict=True):
+        code.begin()
         lower(kernel).emit(code, [Place(s) for s in slots], Place(5))
     flat = code.compile()
     slots = [bytes_of(a) for a in [*arrays, np.empty(10_000, np.uint8)]]
     with pytest.raises(IndexOutOfRangeError) as caught:
-        flat.run([make_view(slots[s.slot], s) for s in flat.specs])
-    assert flat.culprit(caught.value.__traceback__) == 1
+        flat.run([make_view(slots[s.slot], s) for s in flat.specs], Bases(0, []))
+    assert flat.culprit(caught.value, caught.value.__traceback__) == 1
     assert "take" in flat.source
 
 
@@ -108,7 +109,7 @@ def test_views_of_every_kind_of_array() -> None:
 
 
 def test_an_empty_program_runs() -> None:
-    Code().compile().run([])
+    Code().compile().run([], Bases(0, []))
 
 
 def test_keys_tell_apart_what_computes_differently() -> None:

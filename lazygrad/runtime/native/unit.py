@@ -67,3 +67,7 @@ class Frame:
         """Return 0."""
         self.f.ret(self.f.const("i64", 0))
         return self.f
+
+
+class Unsupported(Exception):
+    """Why a kernel cannot become machine code."""
