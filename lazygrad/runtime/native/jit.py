@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Iterable
 from typing import Any
 
+from lazygrad.runtime.native.llvm import module
 from lazygrad.runtime.native.target import binding, machine
+from lazygrad.runtime.native.unit import Unit
 
 _lock = threading.Lock()
 
@@ -43,3 +46,17 @@ def link(name: str, obj: bytes, symbols: list[str]) -> dict[str, int]:
 
 
 _libraries: list[Any] = []
+_addresses: dict[tuple[Any, ...], int] = {}
+
+
+def compile_units(units: Iterable[Unit]) -> dict[tuple[Any, ...], int]:
+    """The addresses of the units' functions by their keys; equal keys are compiled once."""
+    wanted = {unit.key: unit for unit in units}
+    missing = [unit for key, unit in wanted.items() if key not in _addresses]
+    if missing:
+        start = len(_addresses)
+        names = [f"lazygrad_{start + i}" for i in range(len(missing))]
+        built = [u.build(n) for u, n in zip(missing, names, strict=True)]
+        found = link(f"units{start}", compile_text(module(*built)), names)
+        _addresses.update((u.key, found[n]) for u, n in zip(missing, names, strict=True))
+    return {key: _addresses[key] for key in wanted}
