@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -64,12 +65,14 @@ def emit_code(
     guard = _Guard([*buffers, *spaces]) if config.poison else None
     segments: list[tuple[int, CompiledCode]] = []
     prepare(lowered)
-    private = Place(0, local.offset)
-    code, first, length = Code(private, threads()), 0, 0
+    frozen = layouts.frozen
+    arrays = len(frozen.sources) + len(frozen.outputs) + len(frozen.writes)
+    begin = partial(Code, arrays, Place(0, local.offset), threads())
+    code, first, length = begin(), 0, 0
     for k, (kernel, low) in enumerate(zip(kernels, lowered, strict=True)):
         if length >= SEGMENT:
             segments.append((first, code.compile(name)))
-            code, first, length = Code(private, threads()), k, 0
+            code, first, length = begin(), k, 0
         code.begin()
         if guard is not None:
             guard.before(code, k)

@@ -23,6 +23,7 @@ from lazygrad.engine.frozen import FNode, FrozenGraph, ancestors
 from lazygrad.engine.passes.rewrite import Editor
 from lazygrad.ops.opdef import Kind, OpDef, Strided
 from lazygrad.ops.source import IOTA, LITERAL
+from lazygrad.runtime.dispatch import uses_native
 from lazygrad.shapes import Shape, contiguous_strides, numel
 
 COPY = OpDef(
@@ -187,6 +188,8 @@ class _Arranger(Editor):
         if kind in DENSE or (kind is Kind.ELEMENTWISE and node.op.scalar is None):
             return i if self.in_buffer(i) and is_dense(self.layout[i]) else self.copy(i)
         if kind is Kind.CONTRACT:
+            if uses_native():  # reads any strides, with the same rounding
+                return i if self.in_buffer(i) else self.copy(i)
             twice = position == 1 and self.root[i] == self.root[node.inputs[0]]
             good = self.in_buffer(i) and not twice and _readable_by_blas(self.layout[i])
             return i if good else self.copy(i)

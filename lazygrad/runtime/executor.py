@@ -198,7 +198,8 @@ class Code:
         add(a0, a0, a0)
     """
 
-    def __init__(self, local: Place = Place(0), threads: int = 1) -> None:
+    def __init__(self, arrays: int = 0, local: Place = Place(0), threads: int = 1) -> None:
+        self.arrays = arrays  # slots beside the arena
         self.local = local  # where the private memory of the program's threads begins
         self.threads = threads
         self._block: BlockBuilder | None = None

@@ -38,7 +38,7 @@ def execute(lowered: Lowered, arrays: Arrays) -> list[np.ndarray[Any, Any]]:
         views.append(view)
         expected[place.offset : place.offset + array.nbytes] = 0
     local = Place(0, offset + aligned(lowered.workspace) + RED)
-    code = Code(local, threads())
+    code = Code(0, local, threads())
     code.begin()
     lowered.emit(code, places, workspace)
     flat = code.compile("test")

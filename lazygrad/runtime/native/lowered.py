@@ -103,10 +103,10 @@ class BlockOfUnits:
     """A block under construction."""
 
     def __init__(self, code: Code) -> None:
+        self._arrays = code.arrays
         self._local = code.local
         self._threads = code.threads
         self._entries: list[tuple[int, Native, Unit, list[_Piece]]] = []
-        self._places: list[Sequence[Place]] = []
 
     def add(
         self, number: int, native: Native, places: Sequence[Place], workspace: Place
@@ -115,7 +115,6 @@ class BlockOfUnits:
         for unit in native.units:
             pieces = [native.buffer(k, places, workspace) for k in unit.buffers]
             self._entries.append((number, native, unit, pieces))
-            self._places.append(places)
 
     def compile(self) -> NativeBlock:
         """Find the machine code and write the table."""
@@ -137,25 +136,23 @@ class BlockOfUnits:
             if unit.checks:
                 commands[-1] = commands[-1]._replace(barrier=True)
                 since = []
-        table = Table(commands)
         seconds = sum(native.seconds for _, native, _, _ in self._entries)
+        table = Table(commands, self._arrays, release=seconds > KEEP_LOCK)
         useful = self._threads if any(c.parallel or not c.barrier for c in commands) else 1
-        return NativeBlock(self, table, useful, seconds < KEEP_LOCK)
+        return NativeBlock(self, table, useful)
 
 
 class NativeBlock:
     """Commands that run as one native call."""
 
-    def __init__(self, made: BlockOfUnits, table: Table, threads: int, short: bool) -> None:
+    def __init__(self, made: BlockOfUnits, table: Table, threads: int) -> None:
         self._entries = made._entries
-        self._places = made._places
-        self._threads = threads
+        self.threads = threads
         self.table = table
-        self.call = table.bind(threads, keep_lock=short)
 
     def run(self, bases: Bases) -> None:
         """Run the commands on these slots."""
-        status = self.call(*bases)
+        status = self.table.run(bases.arena, bases.arrays, self.threads)
         if status:
             self.fail(status, bases)
 
