@@ -67,7 +67,10 @@ def interpret(
         values[i] = array
     for i, node in enumerate(frozen.nodes):
         if values[i] is None:
-            values[i] = evaluate(node, [values[j] for j in node.inputs])
+            inputs = [values[j] for j in node.inputs]
+            if node.op.kind in (Kind.REDUCE, Kind.CONTRACT):  # NumPy's order of adding up
+                inputs = [np.asarray(x, order="C") for x in inputs]  # follows the strides
+            values[i] = evaluate(node, inputs)
         for j in dying[i]:
             values[j] = None
     for out, i in zip(outputs, frozen.outputs, strict=True):

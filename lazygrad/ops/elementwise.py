@@ -92,9 +92,10 @@ def reference_of(scalar: Scalar, infer: Scalar) -> Callable[..., Array]:
 
     def reference(*arrays: Array, **attrs: Any) -> Array:
         arrays = tuple(np.asarray(a) for a in arrays)
-        _, dtype = infer(*[_ArraySpec(a) for a in arrays], **attrs)
+        shape, dtype = infer(*[_ArraySpec(a) for a in arrays], **attrs)
         with np.errstate(all="ignore"):
-            return np.asarray(scalar(NUMPY, *arrays, **attrs), dtype.dtype)
+            value = np.asarray(scalar(NUMPY, *arrays, **attrs), dtype.dtype)
+        return value if value.shape == shape else np.broadcast_to(value, shape).copy()
 
     return reference
 
