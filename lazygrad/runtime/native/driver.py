@@ -3,24 +3,32 @@
 A `Table` holds the commands of a program, their arguments and a Python function `run` that is
 machine code itself: it reads the addresses of the arrays out of the NumPy objects, so that a call
 costs some 0.1 microseconds instead of a `ctypes` call's third of one. What a table does not know,
-the arena and the arrays, comes with each call; several threads may run one table at once.
+the arena and the arrays, comes with each call; several threads may run one table at once. How the
+threads of one run share its chunks is written in `driver.ll`.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import os
+import platform
 from collections.abc import Callable, Sequence
+from itertools import accumulate
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lazygrad.runtime.native import jit
+from lazygrad.runtime.native.pool import Pool
 
-WORDS = 16  # 64-bit words of one command, and of the table's head
-BARRIER, CHECKS = 1, 2
-
+Words = np.ndarray[Any, np.dtype[np.int64]]
 Run = Callable[[int, list[Any], int], int]
+
+LINE = 32  # 64-bit words of one command, and of the table's head
+BARRIER, CHECKS, SOLO, PASS = 1, 2, 4, 8  # flags of a command
+MOST_CLAIMS = 1024  # of one command; more chunks are taken several at a time
 
 
 class Command(NamedTuple):
@@ -52,23 +60,30 @@ class Table:
 
     `run(arena, arrays, threads)` takes the arena's address and a list of as many arrays as the
     table was made for; it returns 0, or `index << 32 | code` of the first command whose check
-    failed (no later command ran). `release` says whether other Python threads run meanwhile:
-    giving the interpreter lock back and taking it again is not free.
+    failed (no command behind the next barrier ran; a command that checks is one). `release` says
+    whether other Python threads run meanwhile: giving the interpreter lock back and taking it
+    again is not free.
     """
 
     def __init__(self, commands: Sequence[Command], arrays: int, release: bool = False) -> None:
-        self._words = _aligned(WORDS * (1 + len(commands)))
-        self._args = [np.array([*c.args, 0], np.int64) for c in commands]
-        head, *rows = self._words.reshape(-1, WORDS)
-        head[:7] = (
-            len(commands), arrays, release, 0, id(np.ndarray), id(list), id(TypeError)
+        pool = _code().pool
+        table = LINE * (1 + len(commands))
+        starts = list(accumulate((len(c.args) for c in commands), initial=table))
+        self._words = _aligned(starts[-1])  # one array: `run` keeps it alive
+        address = self._words.ctypes.data
+        head, *rows = self._words[:table].reshape(-1, LINE)
+        shares = _claims(commands)
+        flags, totals = _barriers(commands, [n for n, _ in shares])
+        head[:8] = (
+            len(commands), arrays, release, pool.address if pool else 0,
+            id(np.ndarray), id(list), id(TypeError), max(totals, default=0),
         )  # fmt: skip
-        for row, command, args in zip(rows, commands, self._args, strict=True):
-            flags = BARRIER * command.barrier | CHECKS * command.checks
-            chunk = command.chunk if command.parallel else max(command.rows, 1)
-            row[:8] = (
-                command.function, args.ctypes.data, command.rows, chunk, command.chunks,
-                command.local_offset, command.local, flags,
+        for i, (row, command) in enumerate(zip(rows, commands, strict=True)):
+            self._words[starts[i] : starts[i + 1]] = command.args
+            row[:11] = (
+                command.function, address + 8 * starts[i], command.rows,
+                command.chunk if command.parallel else command.rows, command.chunks,
+                command.local_offset, command.local, flags[i], *shares[i], totals[i],
             )  # fmt: skip
         self.run: Run = _bound(self._words)
 
@@ -82,7 +97,41 @@ class Table:
         self._words[2] = value
 
 
-def _aligned(words: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _claims(commands: Sequence[Command]) -> list[tuple[int, int]]:
+    """For each command how many claims the threads make, and the chunks of one."""
+    groups = [max(-(-c.chunks // MOST_CLAIMS), 1) for c in commands]
+    return [(-(-c.chunks // g), g) for c, g in zip(commands, groups, strict=True)]
+
+
+def _barriers(commands: Sequence[Command], claims: Sequence[int]) -> tuple[list[int], list[int]]:
+    """For each command its flags and, where a segment ends, the claims of that segment.
+
+    A segment without work is part of the next one. One of a single claim is for the caller
+    alone (`SOLO`): small kernels that follow each other stay in one cache. Where only the caller
+    goes on and nothing was checked, the others need not wait (`PASS`).
+    """
+    flags = [CHECKS * c.checks for c in commands]
+    totals = [0] * len(commands)
+    segments: list[range] = []
+    start = 0
+    for i, command in enumerate(commands):
+        last = i + 1 == len(commands)
+        if (command.barrier or command.checks or last) and any(claims[start : i + 1]):
+            segments.append(range(start, i + 1))
+            start = i + 1
+    solo = [sum(claims[i] for i in segment) == 1 for segment in segments]
+    for k, segment in enumerate(segments):
+        end = segment[-1]
+        totals[end] = sum(claims[i] for i in segment)
+        flags[end] |= BARRIER
+        for i in segment:
+            flags[i] |= SOLO * solo[k]
+        if all(solo[k + 1 : k + 2]) and not any(commands[i].checks for i in segment):
+            flags[end] |= PASS
+    return flags, totals
+
+
+def _aligned(words: int) -> Words:
     """Zeros whose first word begins a pair of cache lines."""
     memory = np.zeros(words + 16, np.int64)
     start = -memory.ctypes.data % 128 // 8
@@ -90,6 +139,8 @@ def _aligned(words: int) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 class _Method(ctypes.Structure):
+    """Python's definition of a function in machine code."""
+
     _fields_ = (
         ("name", ctypes.c_char_p),
         ("function", ctypes.c_void_p),
@@ -98,185 +149,102 @@ class _Method(ctypes.Structure):
     )
 
 
+class _Code(NamedTuple):
+    method: _Method
+    pool: Pool | None
+
+
+_FASTCALL = 0x80  # the function takes `self`, a vector of arguments and its length
+
+
 @functools.cache
-def _method() -> _Method:
-    """The definition that all tables' functions share; Python never frees it."""
-    code = jit.link("lazygrad.driver", jit.compile_text(TEXT), ["lazygrad_call"])
-    fastcall = 0x80
-    return _Method(b"run", code["lazygrad_call"], fastcall, b"Run the table.")
+def _code() -> _Code:
+    """The driver and its pool; both stay for the life of the process."""
+    names = ["lazygrad_call", "lazygrad_worker"]
+    found = jit.link("lazygrad.driver", jit.compile_text(text()), names)
+    method = _Method(b"run", found[names[0]], _FASTCALL, b"run(arena, arrays, threads)")
+    return _Code(method, Pool(found[names[1]]) if os.name == "posix" else None)
 
 
-def _bound(words: np.ndarray[Any, np.dtype[np.int64]]) -> Run:
+def _bound(words: Words) -> Run:
+    """The driver as a Python function with `words` as its self."""
     new = ctypes.pythonapi.PyCFunction_NewEx
-    new.restype, new.argtypes = (
-        ctypes.py_object,
-        [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p],
-    )
-    found: Run = new(ctypes.addressof(_method()), words, None)
+    new.restype = ctypes.py_object
+    new.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
+    found: Run = new(ctypes.addressof(_code().method), words, None)
     return found
 
 
-# Python's and NumPy's objects: the type at 8, a list's length at 16 and its items at 24, an
-# array's data at 16. `_layout_holds` tries it.
-TEXT = """
-declare i64 @PyLong_AsLongLong(ptr)
-declare ptr @PyLong_FromLongLong(i64)
-declare ptr @PyEval_SaveThread()
-declare void @PyEval_RestoreThread(ptr)
-declare ptr @PyErr_Occurred()
-declare void @PyErr_SetString(ptr, ptr)
-@usage = private constant [57 x i8] c"run(arena: int, arrays: list of plain ndarrays, threads)\\00"
+def text() -> str:
+    """The driver in LLVM's text, for this system and processor."""
+    source = Path(__file__).with_name("driver.ll").read_text("utf-8")
+    system = _POSIX if os.name == "posix" else _ALONE
+    arm = platform.machine().lower() in ("arm64", "aarch64")
+    return source + system + (_ARM if arm else _X86)
 
-; ptr run(self: the table as an array, args, number of args): what Python calls
-define ptr @lazygrad_call(ptr %self, ptr %args, i64 %given) nounwind {
-entry:
-  %self_data = getelementptr i8, ptr %self, i64 16
-  %table = load ptr, ptr %self_data
-  %three = icmp eq i64 %given, 3
-  br i1 %three, label %typed, label %refuse
-typed:
-  %args_1 = getelementptr ptr, ptr %args, i64 1
-  %list = load ptr, ptr %args_1
-  %list_type_at = getelementptr i8, ptr %list, i64 8
-  %list_type = load ptr, ptr %list_type_at
-  %wanted_at = getelementptr i64, ptr %table, i64 5
-  %wanted = load ptr, ptr %wanted_at
-  %is_list = icmp eq ptr %list_type, %wanted
-  br i1 %is_list, label %counted, label %refuse
-counted:
-  %length_at = getelementptr i8, ptr %list, i64 16
-  %length = load i64, ptr %length_at
-  %arrays_at = getelementptr i64, ptr %table, i64 1
-  %arrays = load i64, ptr %arrays_at
-  %fits = icmp eq i64 %length, %arrays
-  br i1 %fits, label %bind, label %refuse
-bind:
-  %arena_object = load ptr, ptr %args
-  %arena = call i64 @PyLong_AsLongLong(ptr %arena_object)
-  %args_2 = getelementptr ptr, ptr %args, i64 2
-  %threads_object = load ptr, ptr %args_2
-  %threads = call i64 @PyLong_AsLongLong(ptr %threads_object)
-  %error_set = call ptr @PyErr_Occurred()
-  %good = icmp eq ptr %error_set, null
-  br i1 %good, label %fill, label %fail
-fill:
-  %slots_count = add i64 %arrays, 1
-  %slots = alloca i64, i64 %slots_count
-  store i64 %arena, ptr %slots
-  %items_at = getelementptr i8, ptr %list, i64 24
-  %items = load ptr, ptr %items_at
-  %array_type_at = getelementptr i64, ptr %table, i64 4
-  %array_type = load ptr, ptr %array_type_at
-  br label %items_head
-items_head:
-  %i = phi i64 [ 0, %fill ], [ %i_next, %item_kept ]
-  %more = icmp slt i64 %i, %arrays
-  br i1 %more, label %item, label %bound
-item:
-  %item_at = getelementptr ptr, ptr %items, i64 %i
-  %object = load ptr, ptr %item_at
-  %object_type_at = getelementptr i8, ptr %object, i64 8
-  %object_type = load ptr, ptr %object_type_at
-  %is_array = icmp eq ptr %object_type, %array_type
-  br i1 %is_array, label %item_kept, label %refuse
-item_kept:
-  %data_at = getelementptr i8, ptr %object, i64 16
-  %data = load i64, ptr %data_at
-  %i_next = add i64 %i, 1
-  %slot = getelementptr i64, ptr %slots, i64 %i_next
-  store i64 %data, ptr %slot
-  br label %items_head
-bound:
-  %release_at = getelementptr i64, ptr %table, i64 2
-  %release = load i64, ptr %release_at
-  %keeps = icmp eq i64 %release, 0
-  br i1 %keeps, label %holding, label %released
-holding:
-  %held = call i64 @lazygrad_run(ptr %table, ptr %slots, i64 %threads)
-  br label %done
-released:
-  %state = call ptr @PyEval_SaveThread()
-  %free = call i64 @lazygrad_run(ptr %table, ptr %slots, i64 %threads)
-  call void @PyEval_RestoreThread(ptr %state)
-  br label %done
-done:
-  %result = phi i64 [ %held, %holding ], [ %free, %released ]
-  %answer = call ptr @PyLong_FromLongLong(i64 %result)
-  ret ptr %answer
-refuse:
-  %error_at = getelementptr i64, ptr %table, i64 6
-  %error = load ptr, ptr %error_at
-  call void @PyErr_SetString(ptr %error, ptr @usage)
-  ret ptr null
-fail:
-  ret ptr null
-}
 
-; i64 run(table, slots, threads)
-define i64 @lazygrad_run(ptr %table, ptr %slots, i64 %threads) nounwind {
-entry:
-  %result = call i64 @alone(ptr %table, ptr %slots)
-  ret i64 %result
-}
+_POSIX = """
+declare i32 @sched_yield()
+declare i32 @pthread_mutex_lock(ptr)
+declare i32 @pthread_mutex_unlock(ptr)
+declare i32 @pthread_cond_wait(ptr, ptr)
+declare i32 @pthread_cond_signal(ptr)
+declare i32 @pthread_cond_broadcast(ptr)
+"""
 
-; All commands on the calling thread.
-define internal i64 @alone(ptr %table, ptr %slots) nounwind {
-entry:
-  %count = load i64, ptr %table
-  %arena = load ptr, ptr %slots
-  br label %head
-head:
-  %i = phi i64 [ 0, %entry ], [ %i_next, %passed ]
-  %more = icmp slt i64 %i, %count
-  br i1 %more, label %command, label %finish
-command:
-  %i_next = add i64 %i, 1
-  %row = getelementptr [16 x i64], ptr %table, i64 %i_next
-  %function = load ptr, ptr %row
-  %row_1 = getelementptr i64, ptr %row, i64 1
-  %args = load ptr, ptr %row_1
-  %row_2 = getelementptr i64, ptr %row, i64 2
-  %rows = load i64, ptr %row_2
-  %row_3 = getelementptr i64, ptr %row, i64 3
-  %step = load i64, ptr %row_3
-  %row_4 = getelementptr i64, ptr %row, i64 4
-  %chunks = load i64, ptr %row_4
-  %row_5 = getelementptr i64, ptr %row, i64 5
-  %offset = load i64, ptr %row_5
-  %row_7 = getelementptr i64, ptr %row, i64 7
-  %flags = load i64, ptr %row_7
-  %local = getelementptr i8, ptr %arena, i64 %offset
-  br label %chunk_head
-chunk_head:
-  %chunk = phi i64 [ 0, %command ], [ %chunk_next, %chunk_body ]
-  %worst = phi i64 [ -1, %command ], [ %worst_next, %chunk_body ]
-  %another = icmp slt i64 %chunk, %chunks
-  br i1 %another, label %chunk_body, label %ran
-chunk_body:
-  %lo = mul i64 %chunk, %step
-  %end = add i64 %lo, %step
-  %hi = call i64 @llvm.smin.i64(i64 %end, i64 %rows)
-  %code = call i64 %function(ptr %slots, ptr %args, i64 %lo, i64 %hi, i64 %chunk, ptr %local)
-  %less = sub i64 %code, 1
-  %worst_next = call i64 @llvm.umin.i64(i64 %worst, i64 %less)
-  %chunk_next = add i64 %chunk, 1
-  br label %chunk_head
-ran:
-  %checking = and i64 %flags, 2
-  %checks = icmp ne i64 %checking, 0
-  %bad = icmp ne i64 %worst, -1
-  %stop = and i1 %checks, %bad
-  br i1 %stop, label %failed, label %passed
-passed:
-  br label %head
-failed:
-  %shifted = shl i64 %i, 32
-  %reason = add i64 %worst, 1
-  %failure = or i64 %shifted, %reason
-  ret i64 %failure
-finish:
-  ret i64 0
+# No threads: nothing of this is ever called.
+_ALONE = """
+define internal i32 @sched_yield() { ret i32 0 }
+define internal i32 @pthread_mutex_lock(ptr %m) { ret i32 0 }
+define internal i32 @pthread_mutex_unlock(ptr %m) { ret i32 0 }
+define internal i32 @pthread_cond_wait(ptr %c, ptr %m) { ret i32 0 }
+define internal i32 @pthread_cond_signal(ptr %c) { ret i32 0 }
+define internal i32 @pthread_cond_broadcast(ptr %c) { ret i32 0 }
+"""
+
+# Rounding to nearest, subnormals kept, no traps: whatever a library set for the calling thread.
+_X86 = """
+declare void @llvm.x86.sse.ldmxcsr(ptr)
+declare void @llvm.x86.sse.stmxcsr(ptr)
+declare void @llvm.x86.sse2.pause()
+define internal i64 @enter_float() {
+  %at = alloca i32
+  %standard = alloca i32
+  call void @llvm.x86.sse.stmxcsr(ptr %at)
+  %old = load i32, ptr %at
+  store i32 8064, ptr %standard
+  call void @llvm.x86.sse.ldmxcsr(ptr %standard)
+  %wide = zext i32 %old to i64
+  ret i64 %wide
 }
-declare i64 @llvm.smin.i64(i64, i64)
-declare i64 @llvm.umin.i64(i64, i64)
+define internal void @leave_float(i64 %old) {
+  %at = alloca i32
+  %narrow = trunc i64 %old to i32
+  store i32 %narrow, ptr %at
+  call void @llvm.x86.sse.ldmxcsr(ptr %at)
+  ret void
+}
+define internal void @pause() {
+  call void @llvm.x86.sse2.pause()
+  ret void
+}
+"""
+
+_ARM = """
+declare i64 @llvm.aarch64.get.fpcr()
+declare void @llvm.aarch64.set.fpcr(i64)
+declare void @llvm.aarch64.hint(i32)
+define internal i64 @enter_float() {
+  %old = call i64 @llvm.aarch64.get.fpcr()
+  call void @llvm.aarch64.set.fpcr(i64 0)
+  ret i64 %old
+}
+define internal void @leave_float(i64 %old) {
+  call void @llvm.aarch64.set.fpcr(i64 %old)
+  ret void
+}
+define internal void @pause() {
+  call void @llvm.aarch64.hint(i32 1)
+  ret void
+}
 """
