@@ -38,8 +38,10 @@ format: $(VENV)/.test ## apply the fixes that ruff knows
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: lint ## lint, types, tests and doctests
+test: lint ## lint, types, doctests, and the tests on every executor
 	$(PYTEST) -m "not slow"
+	LAZYGRAD_EXECUTOR=numpy $(PYTEST) -m "not slow" tests
+	LAZYGRAD_EXECUTOR=reference $(PYTEST) -m "not slow" tests
 
 test-all: lint ## the same with the slow tests and fresh random examples
 	HYPOTHESIS_PROFILE=thorough $(PYTEST)

@@ -31,6 +31,8 @@ from lazygrad.runtime.kernel import Contract, Extern, Map, Reduce
 from tests.engine.build import GraphBuilder, arrays_for, evaluate
 from tests.engine.fuzz import VARIANTS, variant
 
+pytestmark = pytest.mark.compiled
+
 WIDE = 4096  # rows that make a kernel too large to run in one go
 
 

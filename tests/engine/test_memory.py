@@ -16,6 +16,8 @@ from lazygrad.ops.sort import CUMSUM
 from tests.engine.build import GraphBuilder, arrays_for, evaluate
 from tests.engine.fuzz import random_graph
 
+pytestmark = pytest.mark.compiled
+
 lives = st.lists(
     st.tuples(st.integers(0, 3000), st.integers(0, 30), st.integers(0, 8)), max_size=40
 )

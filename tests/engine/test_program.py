@@ -18,6 +18,8 @@ from lazygrad.ops.sort import CUMSUM
 from tests.engine.build import Array, GraphBuilder, arrays_for, evaluate
 from tests.engine.fuzz import VARIANTS, random_graph, variant
 
+pytestmark = pytest.mark.compiled
+
 
 def equal(a: Array, b: Array) -> bool:
     """The same bits, but any NaN for any NaN."""

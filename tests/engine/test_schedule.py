@@ -15,6 +15,8 @@ from lazygrad.ops.sort import CUMSUM
 from tests.engine.build import GraphBuilder, arrays_for, evaluate
 from tests.engine.fuzz import VARIANTS, variant
 
+pytestmark = pytest.mark.compiled
+
 
 def same_everywhere(frozen: FrozenGraph, exact: bool = True) -> None:
     """Every variant, in place and fresh, gives what the reference gives."""

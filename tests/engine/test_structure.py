@@ -14,6 +14,8 @@ from lazygrad import nn
 from lazygrad.engine import executable
 from lazygrad.engine.graph import Graph
 
+pytestmark = pytest.mark.compiled
+
 F = nn.functional
 apply = sys.modules["lazygrad.engine.apply"]  # `lazygrad.engine.apply` is the function of that name
 BATCH, FEATURES, CLASSES = 8, 6, 3

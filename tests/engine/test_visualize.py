@@ -120,6 +120,7 @@ def test_calls_are_shown_by_their_bodies() -> None:
     assert "w: param" in f.visualize().source
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("stage", ["fused", "planned"])
 def test_compiled_stages(stage: str) -> None:
     model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1))

@@ -19,6 +19,8 @@ from tests.runtime.building import Build, with_chunk
 from tests.runtime.running import execute, lower_as, run_all
 from tests.runtime.test_kernels import cross_entropy_kernel, normal, softmax_kernel, sweep_kernel
 
+pytestmark = pytest.mark.numpy_code
+
 
 def test_the_mode_follows_from_the_shapes() -> None:
     whole = lower(softmax_kernel(8, 10))

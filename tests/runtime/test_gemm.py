@@ -12,6 +12,8 @@ from lazygrad.dtypes import float16, float32, float64
 from tests.runtime.building import Build
 from tests.runtime.running import execute, lower_as, run_all, same, source
 
+pytestmark = pytest.mark.numpy_code
+
 
 def product(m: int, n: int, k: int, a: str, b: str, dtype: Any = float32) -> np.ndarray[Any, Any]:
     """a @ b with operands laid out in C order, transposed or with gaps."""

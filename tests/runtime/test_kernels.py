@@ -14,6 +14,8 @@ from lazygrad.runtime.kernel_print import format_kernel
 from tests.runtime.building import Build, index
 from tests.runtime.running import run_all, source
 
+pytestmark = pytest.mark.numpy_code
+
 RNG = np.random.default_rng(0)
 
 

@@ -12,6 +12,8 @@ from lazygrad.ops.scalar_math import WORDS
 from tests.runtime.building import Build
 from tests.runtime.running import run_all, source
 
+pytestmark = pytest.mark.numpy_code
+
 
 def calls(kernel: Any) -> list[str]:
     return [line.split("(")[0].split(" ")[0] for line in source(kernel)]
