@@ -1,0 +1,313 @@
+"""Matrix products as units: the kernel's `Contract` in canonical form, cut, and its code's key.
+
+Axes of extent 1 go, batch axes that all accesses walk as one merge, and a batch along which one
+operand stands still becomes rows or columns of the product. Extents, strides and block sizes are
+words that the code reads; only what shapes the code (roles, tile, copies, which strides are 0 or
+1, bodies) is in the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from math import prod
+
+from lazygrad.dtypes import BOOL, DType
+from lazygrad.ops.scalar_math import Instr
+from lazygrad.runtime.kernel import Access, Body, Contract, Kernel
+from lazygrad.runtime.native.blocking import Blocking, Kind, Side, cut
+from lazygrad.runtime.native.gemm_code import Form, Known, Place, Source, write
+from lazygrad.runtime.native.target import host
+from lazygrad.runtime.native.tiles import SEGMENT
+from lazygrad.runtime.native.unit import Unit, Unsupported
+
+_PAD = 16  # elements behind each row of working memory, against rows that share cache sets
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """An access as strides over the batch and over its two axes (outer before inner)."""
+
+    access: Access
+    dtype: DType
+    batch: tuple[int, ...]
+    outer: int
+    inner: int
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A contraction in canonical form. `left`, `right`, `loads` and `stores` are its accesses."""
+
+    batch: tuple[int, ...]
+    m: int
+    n: int
+    k: int
+    left: tuple[Walked, ...]
+    right: tuple[Walked, ...]  # outer is its column axis, inner that of the sum
+    loads: tuple[Walked, ...]
+    stores: tuple[Walked, ...]
+
+    def every(self) -> tuple[Walked, ...]:
+        """All accesses."""
+        return (*self.left, *self.right, *self.loads, *self.stores)
+
+
+def contract_units(kernel: Kernel) -> list[Unit]:
+    """The unit of a kernel that is one product; raises `Unsupported` for others."""
+    stage = kernel.stages[0]
+    if len(kernel.stages) != 1 or kernel.finish or not isinstance(stage, Contract):
+        raise Unsupported("a product beside other stages")
+    if stage.grid == "k" and kernel.grid.rows > 1:
+        raise Unsupported("a product in partial sums")
+    if any(a.index is not None or a.chunk_stride for a in _accesses(stage)):
+        raise Unsupported("a product of gathered operands")
+    if 0 in (*stage.batch, stage.m, stage.n):
+        return []
+    product = _canonical(kernel, stage)
+    left, right = _factor(stage.a, stage.dtype), _factor(stage.b, stage.dtype)
+    return [_Lowering(kernel, stage, product, left, right).unit()]
+
+
+def _accesses(stage: Contract) -> list[Access]:
+    bodies = (stage.a, stage.b, stage.epilogue)
+    return [a for b in bodies for a in b.loads] + [s.access for s in stage.stores]
+
+
+def _canonical(kernel: Kernel, stage: Contract) -> Product:
+    held = (*kernel.params, *kernel.scratch)
+    rank = len(stage.batch)
+
+    def walked(access: Access, turned: bool = False) -> Walked:
+        outer, inner = access.strides[rank:]
+        if turned:
+            outer, inner = inner, outer
+        dtype = held[access.buffer].dtype
+        return Walked(access, dtype, access.strides[:rank], outer, inner)
+
+    product = Product(
+        stage.batch, stage.m, stage.n, stage.k,
+        tuple(walked(a) for a in stage.a.loads), tuple(walked(a, True) for a in stage.b.loads),
+        tuple(walked(a) for a in stage.epilogue.loads),
+        tuple(walked(s.access) for s in stage.stores),
+    )  # fmt: skip
+    bodies = (stage.a, stage.b, stage.epilogue)
+    if any(i.word == "index" for b in bodies for i in b.instrs):
+        return product
+    return _folded(_merged(product))
+
+
+def _rebuilt(product: Product, change: Callable[[Walked], Walked], **more: object) -> Product:
+    parts = {
+        name: tuple(change(w) for w in getattr(product, name))
+        for name in ("left", "right", "loads", "stores")
+    }
+    return replace(product, **parts, **more)  # type: ignore[arg-type]
+
+
+def _merged(product: Product) -> Product:
+    """Without batch axes of extent 1, neighbours that all accesses walk as one merged."""
+    axes = [i for i, n in enumerate(product.batch) if n != 1]
+    groups: list[list[int]] = []
+    for axis in axes:
+        n = product.batch[axis]
+        if groups and all(w.batch[groups[-1][-1]] == n * w.batch[axis] for w in product.every()):
+            groups[-1].append(axis)
+        else:
+            groups.append([axis])
+    return _rebuilt(
+        product,
+        lambda w: replace(w, batch=tuple(w.batch[g[-1]] for g in groups)),
+        batch=tuple(prod(product.batch[i] for i in g) for g in groups),
+    )
+
+
+def _folded(product: Product) -> Product:
+    """With the last batch axis as rows (or columns), where the other operand ignores it."""
+    while product.batch:
+        n = product.batch[-1]
+        results = (*product.loads, *product.stores)
+        if all(w.batch[-1] == 0 for w in product.right) and _follows(
+            n, product.m, [(w.batch[-1], w.outer) for w in (*product.left, *results)]
+        ):
+            moved = {id(w) for w in (*product.left, *results)}
+            step = product.m == 1
+
+            def rows(w: Walked) -> Walked:
+                outer = w.batch[-1] if step and id(w) in moved else w.outer
+                return replace(w, batch=w.batch[:-1], outer=outer)
+
+            product = _rebuilt(product, rows, batch=product.batch[:-1], m=n * product.m)
+        elif all(w.batch[-1] == 0 for w in product.left) and _follows(
+            n, product.n, [(w.batch[-1], w.outer) for w in product.right]
+            + [(w.batch[-1], w.inner) for w in results],
+        ):  # fmt: skip
+            factors, outs = {id(w) for w in product.right}, {id(w) for w in results}
+            step = product.n == 1
+
+            def columns(w: Walked) -> Walked:
+                outer = w.batch[-1] if step and id(w) in factors else w.outer
+                inner = w.batch[-1] if step and id(w) in outs else w.inner
+                return replace(w, batch=w.batch[:-1], outer=outer, inner=inner)
+
+            product = _rebuilt(product, columns, batch=product.batch[:-1], n=n * product.n)
+        else:
+            break
+    return product
+
+
+def _follows(batch: int, extent: int, strides: Sequence[tuple[int, int]]) -> bool:
+    """Whether a batch axis and the axis behind it are one to all accesses."""
+    return extent == 1 or all(big == extent * small for big, small in strides)
+
+
+def _factor(body: Body, dtype: DType) -> Body | None:
+    """What computes an operand; None if it is there as it is needed."""
+    last = len(body.loads) + len(body.instrs) - 1
+    if not body.instrs and body.load_dtypes == (dtype,):
+        return None
+    instrs = (*body.instrs, Instr("cast", (last,), dtype))
+    return Body((), body.load_dtypes, instrs)
+
+
+@dataclass(slots=True)
+class _Lowering:
+    """From a product to its unit: numbers become words, everything else the key."""
+
+    kernel: Kernel
+    stage: Contract
+    product: Product
+    left: Body | None
+    right: Body | None
+    words: dict[str, int] = field(default_factory=dict)
+    buffers: list[int] = field(default_factory=list)
+    local: int = 0
+
+    def unit(self) -> Unit:
+        p, stage = self.product, self.stage
+        blocking = self.blocking()
+        rows, columns = (p.n, p.m) if blocking.swapped else (p.m, p.n)
+        down, across = -(-rows // blocking.rows), -(-columns // blocking.columns)
+        self.words |= {
+            "rows": rows, "columns": columns, "k": p.k, "high": blocking.rows,
+            "wide": blocking.columns, "down": down, "across": across,
+        }  # fmt: skip
+        extents = tuple(self.number(f"e{i}", n) for i, n in enumerate(p.batch))
+        operands = (
+            self.source("a", p.left, self.left, p.m), self.source("b", p.right, self.right, p.n),
+        )  # fmt: skip
+        first, second = operands[::-1] if blocking.swapped else operands
+        loads = tuple(self.place(f"l{i}", w, p.m, p.n) for i, w in enumerate(p.loads))
+        stores = tuple(self.place(f"s{i}", w, p.m, p.n) for i, w in enumerate(p.stores))
+        values = tuple(s.value for s in stage.stores)
+        plain = not stage.epilogue.instrs and not loads and values == (0,)
+        trivial = plain and self.reaches(blocking)
+        self.memory(blocking, first, second, trivial)
+        epilogue = Body((), (stage.dtype, *stage.epilogue.load_dtypes), stage.epilogue.instrs)
+        form = Form(
+            tuple(self.words), len(self.buffers), extents, stage.dtype, blocking.tile,
+            blocking.swapped, blocking.how, blocking.turned, blocking.whole,
+            first, second, None if trivial else epilogue, loads, stores, values,
+        )  # fmt: skip
+        blocks = prod(p.batch) * down * across
+        work = prod(p.batch) * rows * columns * max(p.k, 1) // blocks
+        return Unit(
+            ("contract", form), partial(write, form), tuple(self.buffers),
+            tuple(self.words.values()), blocks, max(1, (1 << 16) // work), self.local,
+            parallel=blocks > 1,
+        )  # fmt: skip
+
+    def blocking(self) -> Blocking:
+        p, here = self.product, host()
+        size = self.stage.dtype.itemsize
+        element = {"float32": "float", "float64": "double"}.get(self.stage.dtype.name)
+        kind = Kind(
+            element or f"i{8 * size}", here.lanes * 4 // max(size, 4), here.registers,
+            self.stage.dtype.category == BOOL,
+        )  # fmt: skip
+        left, right = self.side(p.left, self.left, p.m), self.side(p.right, self.right, p.n)
+        along = 0 if self.unit_axis() == 0 else 1
+        found = cut(prod(p.batch), p.m, p.n, p.k, left, right, along, kind)
+        whole = found.whole and self.left is None and self.right is None
+        return replace(found, whole=whole)
+
+    def side(self, walked: tuple[Walked, ...], body: Body | None, extent: int) -> Side:
+        """The strides of a factor, or of what is computed in its place."""
+        if body is not None:
+            return Side(0, 1) if any(w.inner == 1 for w in walked) else Side(1, 0)
+        return Side(
+            1 if extent == 1 else walked[0].outer, 1 if self.product.k == 1 else walked[0].inner
+        )
+
+    def unit_axis(self) -> int:
+        """The axis of the result along which its first store is contiguous; -1 for none."""
+        p = self.product
+        if not p.stores:
+            return 1
+        first = p.stores[0]
+        if first.inner == 1 or p.n == 1:
+            return 1
+        return 0 if first.outer == 1 or p.m == 1 else -1
+
+    def reaches(self, blocking: Blocking) -> bool:
+        """Whether vectors that leave the tiles lie in the result as they are."""
+        p, first = self.product, self.product.stores[0]
+        down, across = first.outer == 1 or p.m == 1, first.inner == 1 or p.n == 1
+        return down if blocking.swapped != blocking.turned else across
+
+    # numbers
+
+    def number(self, name: str, value: int, known: Sequence[int] = ()) -> Known:
+        if value in known:
+            return value
+        self.words[name] = value
+        return name
+
+    def buffer(self, number: int) -> int:
+        if number not in self.buffers:
+            self.buffers.append(number)
+        return self.buffers.index(number)
+
+    def place(self, name: str, w: Walked, outer: int, inner: int) -> Place:
+        """An access as code sees it; the stride of an extent of 1 is that of a vector."""
+        return Place(
+            self.buffer(w.access.buffer),
+            w.dtype,
+            self.number(f"{name}o", w.access.offset, (0,)),
+            tuple(self.number(f"{name}b{i}", s, (0,)) for i, s in enumerate(w.batch)),
+            self.number(f"{name}r", 0 if outer == 1 else w.outer, (0, 1)),
+            self.number(f"{name}c", 0 if inner == 1 else w.inner, (0, 1)),
+        )
+
+    def source(
+        self, name: str, walked: tuple[Walked, ...], body: Body | None, extent: int
+    ) -> Source:
+        places = tuple(
+            self.place(f"{name}{i}", w, extent, self.product.k) for i, w in enumerate(walked)
+        )
+        return Source(places, body, self.side(walked, body, extent).inner == 1)
+
+    def memory(self, blocking: Blocking, first: Source, second: Source, trivial: bool) -> None:
+        """Lay out the working memory of a thread."""
+        size = self.stage.dtype.itemsize
+        columns = -(-blocking.columns // blocking.tile.columns) * blocking.tile.columns
+        depth = min(self.product.k, SEGMENT)
+        deep = -(-depth // 16) * 16 + _PAD
+
+        def room(name: str, count: int) -> None:
+            self.words[name] = self.local
+            self.local += -(-count * size // 64) * 64
+
+        for name, source, extent in (("left", first, blocking.rows), ("right", second, columns)):
+            if source.body is not None:
+                self.words[f"{name}_step"] = deep if source.along else extent + _PAD
+                room(name, extent * deep if source.along else depth * (extent + _PAD))
+        if blocking.how != "direct":
+            room("panels", columns * (self.product.k if blocking.whole else depth))
+        if not trivial or blocking.turned:
+            self.words["step"] = columns + (_PAD if columns % 256 == 0 else 0)
+            room("tile", blocking.rows * self.words["step"])
+        if blocking.turned and not trivial:
+            self.words["turned_step"] = blocking.rows + _PAD
+            room("turned", blocking.columns * (blocking.rows + _PAD))

@@ -1,0 +1,340 @@
+"""The code of a product: blocks, packing, tiles, epilogue.
+
+A block of the result is computed as a whole, all terms of its sums included, by one thread:
+
+    for each segment of the inner axis:          (512 terms, see `tiles`)
+        pack the operand along the lanes in panels as wide as a tile
+        for each strip of rows: for each panel: tile
+    epilogue over the block
+
+A panel that fits into the cache at full depth is packed at once, and strips go through all
+segments, so that the operand that is broadcast streams from memory once, row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from lazygrad.dtypes import DType
+from lazygrad.runtime.kernel import Body
+from lazygrad.runtime.native import pack
+from lazygrad.runtime.native.llvm import Function, Index, Value
+from lazygrad.runtime.native.nest import Operand, emit_map
+from lazygrad.runtime.native.tiles import ADD, SEGMENT, Tile
+from lazygrad.runtime.native.unit import Frame
+
+Known = int | str  # a number in the code, or the name of a word
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An access: a buffer of the unit, strides over the batch and the two axes of a matrix."""
+
+    buffer: int
+    dtype: DType
+    offset: Known
+    batch: tuple[Known, ...]
+    outer: Known
+    inner: Known
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An operand: its only load, or a body that computes it (along the inner axis or across)."""
+
+    places: tuple[Place, ...]
+    body: Body | None
+    along: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """All that shapes the code of a product."""
+
+    words: tuple[str, ...]
+    buffers: int
+    batch: tuple[Known, ...]
+    dtype: DType
+    tile: Tile
+    swapped: bool
+    how: str
+    turned: bool
+    whole: bool
+    first: Source  # broadcast, along the rows of the tile
+    second: Source  # along the lanes
+    epilogue: Body | None  # None: the sums are the result
+    loads: tuple[Place, ...]
+    stores: tuple[Place, ...]
+    values: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class _Block:
+    """A block of the result: where it begins, how large it is."""
+
+    batch: list[Index]
+    row: Index
+    column: Index
+    rows: Index
+    columns: Index
+
+
+@dataclass(slots=True)
+class _Strided:
+    """A factor within the block: address, strides of its own axis and of the inner axis."""
+
+    pointer: Value
+    outer: Index
+    inner: Index
+
+
+def write(form: Form, name: str) -> Function:
+    """The function of a unit."""
+    return _Writer(form, name).write()
+
+
+class _Writer:
+    def __init__(self, form: Form, name: str) -> None:
+        self.form, self.tile = form, form.tile
+        self.element = form.tile.element
+        self.frame = Frame(name, form.buffers)
+        self.f = self.frame.f
+        self.words = {w: self.frame.word(k) for k, w in enumerate(form.words)}
+        self.bases = [self.frame.pointer(k) for k in range(form.buffers)]
+        self.tiles = form.tile.function()
+
+    def write(self) -> Function:
+        with self.f.loop(self.frame.lo, self.frame.hi) as number:
+            self.block(number)
+        return self.frame.finish()
+
+    # numbers and addresses
+
+    def number(self, known: Known) -> Index:
+        return self.words[known] if isinstance(known, str) else known
+
+    def room(self, name: str) -> Value:
+        """Working memory of the thread."""
+        return self.f.gep("i8", self.frame.local, self.words[name])
+
+    def at(self, base: Value, *steps: tuple[Index, Index]) -> Value:
+        """An address: a base and positions times strides."""
+        total: Index = 0
+        for position, stride in steps:
+            total = self.f.add(total, self.f.mul(position, stride))
+        return self.f.gep(self.element, base, total)
+
+    def operand(self, place: Place, batch: Sequence[Index], outer: Index, inner: Index) -> Operand:
+        """An access from a point on, over an axis of extent 1 for each of the batch, and two."""
+        f = self.f
+        rows, columns = self.number(place.outer), self.number(place.inner)
+        at = f.add(f.mul(outer, rows), f.mul(inner, columns))
+        for position, stride in zip(batch, place.batch, strict=True):
+            at = f.add(at, f.mul(position, self.number(stride)))
+        base = Operand(self.bases[place.buffer], place.dtype, (0,) * len(batch) + (rows, columns))
+        pointer = f.gep(base.element, base.pointer, f.add(at, self.number(place.offset)))
+        return Operand(pointer, place.dtype, base.strides)
+
+    # blocks
+
+    def block(self, number: Value) -> None:
+        f, w, form = self.f, self.words, self.form
+        column = f.mul(f.rem(number, w["across"]), w["wide"])
+        rest = f.div(number, w["across"])
+        row = f.mul(f.rem(rest, w["down"]), w["high"])
+        rest = f.div(rest, w["down"])
+        batch: list[Index] = []
+        for k, extent in reversed(list(enumerate(form.batch))):
+            batch.insert(0, f.rem(rest, self.number(extent)) if k else rest)
+            rest = f.div(rest, self.number(extent)) if k else rest
+        block = _Block(
+            batch, row, column, f.min(w["high"], f.sub(w["rows"], row)),
+            f.min(w["wide"], f.sub(w["columns"], column)),
+        )  # fmt: skip
+        result, step = self.target(block)
+        if form.whole:
+            self.by_strips(block, result, step)
+        else:
+            self.by_segments(block, result, step)
+        self.end(block, result, step)
+
+    def target(self, block: _Block) -> tuple[Value, Index]:
+        """Where the tiles go: to their place at once if nothing is left to do."""
+        form = self.form
+        if form.epilogue is not None or form.turned:
+            return self.room("tile"), self.words["step"]
+        out = self.operand(form.stores[0], block.batch, *self.corner(block))
+        return out.pointer, self.number(
+            form.stores[0].inner if form.swapped else form.stores[0].outer
+        )
+
+    def corner(self, block: _Block) -> tuple[Index, Index]:
+        """The position of the block in the result."""
+        return (block.column, block.row) if self.form.swapped else (block.row, block.column)
+
+    # products
+
+    @contextmanager
+    def segments(self) -> Iterator[tuple[Value, Value, Value]]:
+        """For each segment where it begins, how long it is, and the flags of its tiles."""
+        f, k = self.f, self.words["k"]
+        least = f.intrinsic("smax", k, f.i64(1))
+        with f.loop(0, least, SEGMENT) as at:
+            depth = f.i64(f.min(SEGMENT, f.sub(k, at)))
+            first = f.cmp("icmp eq", at, f.i64(0))
+            yield at, depth, f.select(first, f.i64(0), f.i64(ADD))
+
+    def by_strips(self, block: _Block, result: Value, step: Index) -> None:
+        """Everything packed, then each strip of rows through all segments."""
+        f = self.f
+        left, right = self.factor(block, first=True), self.factor(block, first=False)
+        if self.form.how != "direct":
+            with self.segments() as (at, depth, _):
+                self.pack(block, right, at, depth, self.panels(at))
+        with f.loop(0, block.rows, self.tile.rows) as i:
+            with self.segments() as (at, depth, flags):
+                self.strip(block, i, left, right, at, depth, flags, result, step)
+
+    def by_segments(self, block: _Block, result: Value, step: Index) -> None:
+        """Segment by segment: pack it, then all strips of rows."""
+        f, form = self.f, self.form
+        with self.segments() as (at, depth, flags):
+            left = self.factor(block, True, at, depth)
+            right = self.factor(block, False, at, depth)
+            start: Index = 0
+            if form.how != "direct":
+                self.pack(block, right, start, depth, self.room("panels"))
+            with f.loop(0, block.rows, self.tile.rows) as i:
+                self.strip(block, i, left, right, start, depth, flags, result, step)
+
+    def panels(self, at: Index) -> Value:
+        """The panels of a segment: they lie one after another."""
+        width = self.tile.columns
+        padded = self.f.mul(self.f.div(self.f.add(self.words["wide"], width - 1), width), width)
+        return self.f.gep(self.element, self.room("panels"), self.f.mul(at, padded))
+
+    def strip(
+        self, block: _Block, i: Value, left: _Strided, right: _Strided, at: Index, depth: Value,
+        flags: Value, result: Value, step: Index,
+    ) -> None:  # fmt: skip
+        """The tiles of a strip of rows, for a segment that begins at `at`."""
+        f, tile = self.f, self.tile
+        rows = f.i64(f.min(tile.rows, f.sub(block.rows, i)))
+        a = self.at(left.pointer, (i, left.outer), (at, left.inner))
+        packed = self.form.how != "direct"
+        base = (
+            (self.panels(at) if self.form.whole else self.room("panels"))
+            if packed
+            else self.at(right.pointer, (at, right.inner))
+        )
+        out = self.at(result, (i, step))
+        with f.loop(0, block.columns, tile.columns) as j:
+            b = f.gep(self.element, base, f.mul(j, depth) if packed else j)
+            c = f.gep(self.element, out, j)
+            f.call_internal(
+                self.tiles, a, f.i64(left.outer), f.i64(left.inner), b,
+                f.i64(tile.columns if packed else right.inner), depth, c, f.i64(step), c, rows,
+                f.i64(f.sub(block.columns, j)), flags,
+            )  # fmt: skip
+
+    def pack(self, block: _Block, right: _Strided, at: Index, depth: Value, panels: Value) -> None:
+        """The operand along the lanes, from the inner position `at` on, in panels."""
+        f, tile, how = self.f, self.tile, self.form.how
+        with f.loop(0, block.columns, tile.columns) as j:
+            width = f.i64(f.min(tile.columns, f.sub(block.columns, j)))
+            source = self.at(right.pointer, (j, right.outer), (at, right.inner))
+            panel = f.gep(self.element, panels, f.mul(j, depth))
+            step = f.i64(tile.columns)
+            outer, inner = f.i64(right.outer), f.i64(right.inner)
+            if how == "transpose":
+                copy = pack.transpose(self.element, tile.lanes)
+                f.call_internal(copy, source, outer, panel, step, width, depth)
+            elif how == "copy":
+                copy = pack.copy(self.element, tile.lanes)
+                f.call_internal(copy, source, inner, panel, step, depth, width)
+            else:
+                copy = pack.gather(self.element)
+                f.call_internal(copy, source, inner, panel, step, depth, width, outer)
+
+    # factors
+
+    def factor(self, block: _Block, first: bool, at: Index = 0, depth: Index = 0) -> _Strided:
+        """A factor of the block from the inner position `at` on, where it lies or computed."""
+        form = self.form
+        source = form.first if first else form.second
+        start = block.row if first else block.column
+        is_left = first != form.swapped  # of the kernel's product
+        if source.body is not None:
+            return self.made(block, source, first, is_left, start, at, depth)
+        operand = self.operand(source.places[0], block.batch, start, at)
+        outer, inner = operand.strides[-2:]
+        return _Strided(operand.pointer, outer, inner)
+
+    def made(
+        self, block: _Block, source: Source, first: bool, is_left: bool, start: Index, at: Index,
+        depth: Index,
+    ) -> _Strided:  # fmt: skip
+        """A factor that a body computes, for one segment, into working memory."""
+        f, form = self.f, self.form
+        name = "left" if first else "right"
+        memory, step = self.room(name), self.words[f"{name}_step"]
+        outer, inner = (step, 1) if source.along else (1, step)
+        extent = block.rows if first else block.columns
+        body = source.body
+        assert body is not None
+        still = (0,) * len(block.batch)
+
+        def ordered(o: Operand) -> Operand:
+            """As the body sees it: the right operand has its inner axis first."""
+            a, b = o.strides[-2:]
+            return o if is_left else Operand(o.pointer, o.dtype, (*still, b, a))
+
+        loads = [ordered(self.operand(p, block.batch, start, at)) for p in source.places]
+        target = ordered(Operand(memory, form.dtype, (*still, outer, inner)))
+        value = len(body.load_dtypes) + len(body.instrs) - 1
+        extents, origin = (extent, depth), (start, at)
+        if not is_left:
+            extents, origin = extents[::-1], origin[::-1]
+        emit_map(
+            f, (*(1 for _ in still), *extents), body, loads, [(target, value)],
+            (*block.batch, *origin),
+        )  # fmt: skip
+        return _Strided(memory, outer, inner)
+
+    # the result
+
+    def end(self, block: _Block, result: Value, step: Index) -> None:
+        """The epilogue over the block."""
+        f, form = self.f, self.form
+        if form.epilogue is None and not form.turned:
+            return
+        corner = self.corner(block)
+        rows, columns = f.i64(block.rows), f.i64(block.columns)
+        if form.turned:
+            turn = pack.transpose(self.element, self.tile.lanes)
+            if form.epilogue is None:
+                out = self.operand(form.stores[0], block.batch, *corner)
+                target = out.pointer
+                across = self.number(form.stores[0].outer if form.swapped else form.stores[0].inner)
+            else:
+                target, across = self.room("turned"), self.words["turned_step"]
+            f.call_internal(turn, result, f.i64(step), target, f.i64(across), rows, columns)
+            result, step = target, across
+            if form.epilogue is None:
+                return
+        assert form.epilogue is not None
+        still = (0,) * len(block.batch)
+        along = (1, step) if form.swapped != form.turned else (step, 1)
+        sums = Operand(result, form.dtype, (*still, *along))
+        loads = [sums, *(self.operand(p, block.batch, *corner) for p in form.loads)]
+        stores = [
+            (self.operand(p, block.batch, *corner), v)
+            for p, v in zip(form.stores, form.values, strict=True)
+        ]
+        extents = (block.columns, block.rows) if form.swapped else (block.rows, block.columns)
+        emit_map(
+            f, (*(1 for _ in still), *extents), form.epilogue, loads, stores,
+            (*block.batch, *corner),
+        )  # fmt: skip

@@ -1,0 +1,127 @@
+"""Copies of parts of a matrix into the layout that a tile reads: rows, or their transpose."""
+
+from __future__ import annotations
+
+from lazygrad.runtime.native.llvm import Function, Value, element_of, lanes_of, vector
+from lazygrad.runtime.native.tiles import lane_mask
+
+_BITS = {"float": 32, "double": 64}
+_PARAMS = [
+    ("ptr", "source"), ("i64", "s_row"), ("ptr", "target"), ("i64", "t_row"), ("i64", "rows"),
+    ("i64", "columns"),
+]  # fmt: skip
+
+
+def bits_of(element: str) -> int:
+    """The width of an element."""
+    return _BITS.get(element) or int(element[1:])
+
+
+def copy(element: str, lanes: int) -> Function:
+    """`copy(source, s_row, target, t_row, rows, columns)`: target[i, j] = source[i, j]."""
+    f = Function(f"copy_{element}_{lanes}", _PARAMS, internal=True)
+    source, s_row, target, t_row, rows, columns = f.params
+    type_ = vector(element, lanes)
+    with f.loop(0, rows) as i:
+        come, go = f.gep(element, source, f.mul(i, s_row)), f.gep(element, target, f.mul(i, t_row))
+        with f.loop(0, columns, lanes) as j:
+            mask = lane_mask(f, lanes, f.i64(f.sub(columns, j)), 0)
+            f.masked_store(
+                f.masked_load(type_, f.gep(element, come, j), mask), f.gep(element, go, j), mask
+            )
+    f.ret()
+    return f
+
+
+def gather(element: str) -> Function:
+    """`gather(..., s_column)`: as `copy`, of a source without any unit stride."""
+    f = Function(f"gather_{element}", [*_PARAMS, ("i64", "s_column")], internal=True)
+    source, s_row, target, t_row, rows, columns, s_column = f.params
+    with f.loop(0, rows) as i:
+        come, go = f.gep(element, source, f.mul(i, s_row)), f.gep(element, target, f.mul(i, t_row))
+        with f.loop(0, columns) as j:
+            x = f.load(element, f.gep(element, come, f.mul(j, s_column)))
+            f.store(x, f.gep(element, go, j))
+    f.ret()
+    return f
+
+
+def transpose(element: str, lanes: int) -> Function:
+    """`transpose(source, s_row, target, t_row, rows, columns)`: target[j, i] = source[i, j].
+
+    Squares of `lanes` x `lanes` go through registers.
+    """
+    f = Function(f"transpose_{element}_{lanes}", _PARAMS, internal=True)
+    source, s_row, target, t_row, rows, columns = f.params
+    type_ = vector(element, lanes)
+    with f.loop(0, rows, lanes) as i:
+        left = f.i64(f.sub(rows, i))
+        down = lane_mask(f, lanes, left, 0)
+        base = f.gep(element, source, f.mul(i, s_row))
+        lines = [base]
+        for r in range(1, lanes):  # rows beyond the last repeat it, and are not stored
+            at = f.min(r, f.sub(left, 1))
+            lines.append(f.gep(element, base, f.mul(at, s_row)))
+        out = f.gep(element, target, i)
+        with f.loop(0, columns, lanes) as j:
+            right = f.i64(f.sub(columns, j))
+            across = lane_mask(f, lanes, right, 0)
+            square = [f.masked_load(type_, f.gep(element, line, j), across) for line in lines]
+            place = f.gep(element, out, f.mul(j, t_row))
+            for r, x in enumerate(transposed(f, square)):
+                with f.when(f.cmp("icmp slt", f.i64(r), right)):
+                    f.masked_store(x, f.gep(element, place, f.mul(r, t_row)), down)
+    f.ret()
+    return f
+
+
+def transposed(f: Function, square: list[Value]) -> list[Value]:
+    """The columns of a square of vectors.
+
+    Squares inside of 128 bits first, which take cheap instructions, then blocks of 128 bits.
+    """
+    type_ = square[0].type
+    lanes, bits = lanes_of(type_), bits_of(element_of(type_))
+    if bits < 32 or lanes * bits < 128:
+        return _blocks(f, square, 1)
+    size = 128 // bits
+    groups = [_squares(f, square[k : k + size], 1, size) for k in range(0, lanes, size)]
+    columns = [_blocks(f, [group[c] for group in groups], size) for c in range(size)]
+    return [columns[c % size][c // size] for c in range(lanes)]
+
+
+def _squares(f: Function, rows: list[Value], step: int, size: int) -> list[Value]:
+    """Transpose each square of `size` by `size` elements; pieces of `step` are done."""
+    if len(rows) == 1:
+        return rows
+    lanes = lanes_of(rows[0].type)
+    halves: list[list[Value]] = []
+    for half in (0, size // 2):
+        order = [
+            group + half + piece + which + e
+            for group in range(0, lanes, size)
+            for piece in range(0, size // 2, step)
+            for which in (0, lanes)
+            for e in range(step)
+        ]
+        halves.append([shuffle(f, x, y, order) for x, y in zip(rows[::2], rows[1::2], strict=True)])
+    return [v for half in halves for v in _squares(f, half, 2 * step, size)]
+
+
+def _blocks(f: Function, rows: list[Value], block: int) -> list[Value]:
+    """Vector b of the result: block b of every row."""
+    if len(rows) == 1:
+        return rows
+    lanes = lanes_of(rows[0].type)
+    even = [e for e in range(2 * lanes) if e // block % 2 == 0]
+    odd = [e for e in range(2 * lanes) if e // block % 2]
+    pairs = list(zip(rows[::2], rows[1::2], strict=True))
+    first = _blocks(f, [shuffle(f, x, y, even) for x, y in pairs], block)
+    second = _blocks(f, [shuffle(f, x, y, odd) for x, y in pairs], block)
+    return [v for both in zip(first, second, strict=True) for v in both]
+
+
+def shuffle(f: Function, x: Value, y: Value, lanes: list[int]) -> Value:
+    """Lanes of two vectors, those of the second counted on."""
+    mask = ", ".join(f"i32 {k}" for k in lanes)
+    return f.emit(f"shufflevector {x}, {y}, <{len(lanes)} x i32> <{mask}>", x.type)
