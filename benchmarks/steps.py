@@ -12,140 +12,27 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import lazygrad as lg
-from benchmarks.baselines.numpy_steps import ClassifierStep, MarginStep
-from lazygrad import nn, optim
-from lazygrad.nn import functional as F
+from benchmarks.machine import machine
+from benchmarks.peers import lazygrad_forms, numpy_forms
+from benchmarks.workloads import WORKLOADS, Workload, batches
 
-Step = Callable[[Any, Any], float]
-
-
-@dataclass(frozen=True)
-class Workload:
-    """A network, its batch and its loss."""
-
-    name: str
-    sizes: tuple[int, ...]
-    batch: int
-    hinge: bool = False
-    lr: float = 0.01
-    limit: float = 1.6  # the ratio to reach
-
-
-WORKLOADS = (
-    Workload("moons", (2, 16, 16, 1), 100, hinge=True, limit=2.5),
-    Workload("digits normal", (64, 64, 32, 10), 32),
-    Workload("digits longer", (64, *([256] * 29), 10), 32),
-    Workload("mnist", (784, 1024, 1024, 1024, 10), 64),
-)
-
-
-def make_model(w: Workload) -> nn.Module:
-    """The network in lazygrad."""
-    lg.manual_seed(0)
-    layers: list[Any] = []
-    for i, (a, b) in enumerate(zip(w.sizes, w.sizes[1:], strict=False)):
-        layers += [nn.Linear(a, b)] + ([nn.ReLU()] if i < len(w.sizes) - 2 else [])
-    return nn.Sequential(*layers)
-
-
-def batches(w: Workload, count: int = 16) -> list[tuple[Any, Any]]:
-    """Fixed random batches."""
-    rng = np.random.default_rng(0)
-    found = []
-    for _ in range(count):
-        x = rng.standard_normal((w.batch, w.sizes[0])).astype(np.float32)
-        if w.hinge:
-            y: Any = rng.choice([-1.0, 1.0], (w.batch, 1)).astype(np.float32)
-        else:
-            y = rng.integers(0, w.sizes[-1], w.batch)
-        found.append((x, y))
-    return found
-
-
-def loss_of(w: Workload, model: Any, x: Any, y: Any) -> Any:
-    """The loss in lazygrad."""
-    scores = model(x)
-    if not w.hinge:
-        return F.cross_entropy(scores, y)
-    penalty = sum((p * p).sum() for p in model.parameters())
-    return (1 - y * scores).relu().mean() + 1e-4 * penalty
-
-
-def whole_step(w: Workload) -> Step:
-    """A captured training step."""
-    model = make_model(w)
-    optimizer = optim.SGD(model.parameters(), lr=w.lr)
-
-    @lg.compute_graph
-    def step(x: Any, y: Any) -> Any:
-        optimizer.zero_grad()
-        loss = loss_of(w, model, x, y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    run: Any = lambda x, y: step(x, y).item()  # noqa: E731
-    run.captured = step
-    return run  # type: ignore[no-any-return]
-
-
-def captured_forward(w: Workload) -> Step:
-    """A captured forward; backward and step outside."""
-    model = make_model(w)
-    optimizer = optim.SGD(model.parameters(), lr=w.lr)
-    forward = lg.compute_graph(lambda x, y: loss_of(w, model, x, y))
-
-    def step(x: Any, y: Any) -> float:
-        loss = forward(x, y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return float(loss.item())
-
-    return step
-
-
-def undecorated(w: Workload) -> Step:
-    """No decorator: the graph is built anew each step."""
-    model = make_model(w)
-    optimizer = optim.SGD(model.parameters(), lr=w.lr)
-
-    def step(x: Any, y: Any) -> float:
-        loss = loss_of(w, model, lg.tensor(x), lg.tensor(y))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return float(loss.item())
-
-    return step
-
-
-def by_hand(w: Workload) -> Step:
-    """The NumPy step."""
-    params = [p.numpy(copy=True) for p in make_model(w).parameters()]
-    kind = MarginStep if w.hinge else ClassifierStep
-    return kind(params[::2], params[1::2], w.batch, w.lr).step
+FORMS = {"captured step": "whole step", "captured forward": "forward", "undecorated": "undecorated"}
 
 
 def measure(w: Workload, rounds: int) -> dict[str, Any]:
     """Median microseconds a step of each form, rounds interleaved."""
-    forms = {
-        "numpy": by_hand(w), "captured step": whole_step(w),
-        "captured forward": captured_forward(w), "undecorated": undecorated(w),
-    }  # fmt: skip
+    forms = {"numpy": numpy_forms.build("by hand", w)}
+    forms |= {title: lazygrad_forms.build(name, w) for title, name in FORMS.items()}
     data = batches(w)
     first: dict[str, float] = {}
     losses = {}
@@ -194,20 +81,6 @@ def import_ratio(repeats: int = 9) -> float:
     return statistics.median(a for a, _ in pairs) / statistics.median(b for _, b in pairs)
 
 
-def machine() -> str:
-    """The machine in one line."""
-    name = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                name = line.split(":", 1)[1].strip()
-                break
-    return (
-        f"{name}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()},"
-        f" NumPy {np.__version__}"
-    )
-
-
 def main(argv: list[str] | None = None) -> int:
     """Print the table; write it as JSON or markdown when asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -227,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
             continue
         found = results[w.name] = measure(w, args.rounds)
         cells = [f"{found['numpy']:.0f} us"]
-        for form in ("captured step", "captured forward", "undecorated"):
+        for form in FORMS:
             cells.append(f"{found[form]:.0f} us ({found[form] / found['numpy']:.2f}x)")
         cells.append(f"{found['arena share']:.0%}")
         lines.append(f"| {w.name}, batch {w.batch} | " + " | ".join(cells) + " |")
