@@ -18,7 +18,7 @@ from lazygrad.runtime.native.checks import check_units, complain
 from lazygrad.runtime.native.driver import Command, Table
 from lazygrad.runtime.native.gemm import contract_units
 from lazygrad.runtime.native.jit import compile_units
-from lazygrad.runtime.native.nest import row_units
+from lazygrad.runtime.native.rows import row_units
 from lazygrad.runtime.native.unit import Unit, Unsupported
 
 _BYTES_PER_SECOND = 2e10

@@ -9,7 +9,6 @@ integers shape the code, all others are registers.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from lazygrad.dtypes import DType
@@ -80,74 +79,71 @@ class Lanes:
 
 @dataclass(slots=True)
 class Point:
-    """Where the nest is: positions along its axes, operand addresses, values known by now."""
+    """Where the nest is: loops around it, positions, operand addresses, values known by now."""
 
+    depth: int
     positions: dict[int, Index]
     pointers: list[Value]
     known: dict[int, Value]  # operand -> its element in memory form, where it stands still
     lanes: Lanes = field(default_factory=Lanes)
 
 
+Visit = Callable[[Point], None]
+
+
 class Nest:
-    """Loops over extents with operands; `visit` runs at every (vector of) points.
+    """Loops over extents with operands, of which the first `loaded` are loads.
 
     `origin` is added to positions; `wrong` is an i1 slot that is set by an index out of range.
     """
 
     def __init__(
-        self, f: Function, extents: Sequence[Index], operands: Sequence[Operand], walk: Walk,
-        origin: Sequence[Index] | None = None, wrong: Value | None = None,
+        self, f: Function, extents: Sequence[Index], operands: Sequence[Operand], loaded: int,
+        walk: Walk, origin: Sequence[Index] | None = None, wrong: Value | None = None,
     ) -> None:  # fmt: skip
-        self.f, self.extents, self.operands, self.walk = f, tuple(extents), operands, walk
+        self.f, self.extents, self.operands = f, tuple(extents), operands
+        self.loaded, self.walk, self.wrong = loaded, walk, wrong
         self.origin = tuple(origin) if origin else (0,) * len(self.extents)
-        self.wrong = wrong
 
     # loops
 
     def start(self) -> Point:
         """The first point."""
-        return Point(
-            dict.fromkeys(range(len(self.extents)), 0), [o.pointer for o in self.operands], {}
-        )
+        zeros: dict[int, Index] = dict.fromkeys(range(len(self.extents)), 0)
+        return self.settle(Point(0, zeros, [o.pointer for o in self.operands], {}))
 
-    def run(self, visit: Callable[[Point], None]) -> None:
-        """All loops around `visit`."""
-        self.loops(self.walk.order, self.start(), visit)
-
-    def loops(self, axes: Sequence[int], point: Point, visit: Callable[[Point], None]) -> None:
-        """The loops over these axes, outermost first, around `visit`."""
-        point = self.settle(point, axes)
-        if not axes:
+    def loops(self, levels: int, point: Point, visit: Visit) -> None:
+        """The next `levels` loops around `visit`."""
+        if not levels:
             visit(point)
             return
-        axis, rest = axes[0], axes[1:]
+        axis = self.walk.order[point.depth]
+
+        def inside(inner: Point) -> None:
+            self.loops(levels - 1, inner, visit)
+
         if axis == self.walk.vector:
-            self.vectors(axis, point, lambda inner: self.loops(rest, inner, visit))
+            self.vectors(axis, point, inside)
             return
         with self.f.loop(0, self.extents[axis]) as i:
-            self.loops(rest, self.moved(point, axis, i), visit)
+            inside(self.enter(self.moved(point, axis, i)))
 
-    def vectors(self, axis: int, point: Point, visit: Callable[[Point], None]) -> None:
+    def vectors(
+        self, axis: int, point: Point, visit: Visit, extent: Index | None = None
+    ) -> None:  # fmt: skip
         """Full vectors along an axis, then a masked one."""
-        f, extent = self.f, self.extents[axis]
-        if isinstance(extent, int):
-            whole: Index = extent // LANES * LANES
-        else:
-            whole = f.bin("and", extent, f.const("i64", -LANES))
+        f = self.f
+        n = self.extents[axis] if extent is None else extent
+        whole = f.mul(f.div(n, LANES), LANES)
         if whole != 0:
             with f.loop(0, whole, LANES) as i:
-                visit(replace(self.moved(point, axis, i), lanes=Lanes(LANES)))
-        rest = f.sub(extent, whole)
-        if isinstance(rest, int):
-            if rest:
-                visit(self.masked(point, axis, whole, rest))
+                visit(self.enter(replace(self.moved(point, axis, i), lanes=Lanes(LANES))))
+        rest = f.sub(n, whole)
+        if rest == 0:
             return
-        with f.when(f.cmp("icmp sgt", rest, f.const("i64", 0))):
-            visit(self.masked(point, axis, whole, rest))
-
-    def masked(self, point: Point, axis: int, at: Index, count: Index) -> Point:
-        """A point whose first `count` lanes count."""
-        return replace(self.moved(point, axis, at), lanes=first_lanes(self.f, count))
+        with f.when(f.cmp("icmp sgt", f.i64(rest), f.const("i64", 0))):
+            inner = replace(self.moved(point, axis, whole), lanes=first_lanes(f, rest))
+            visit(self.enter(inner))
 
     def moved(self, point: Point, axis: int, by: Index) -> Point:
         """A point further along an axis."""
@@ -157,39 +153,41 @@ class Nest:
             for o, p in zip(self.operands, point.pointers, strict=True)
         ]
         positions = point.positions | {axis: f.add(point.positions[axis], by)}
-        return Point(positions, pointers, dict(point.known), point.lanes)
+        return Point(point.depth, positions, pointers, point.known, point.lanes)
 
-    def settle(self, point: Point, ahead: Sequence[int]) -> Point:
+    def enter(self, point: Point) -> Point:
+        """One loop further inside."""
+        return self.settle(replace(point, depth=point.depth + 1))
+
+    def settle(self, point: Point) -> Point:
         """Load what stands still from here on."""
         found = dict(point.known)
-        done = self.walk.order[: len(self.walk.order) - len(ahead)]
+        ahead = self.walk.order[point.depth :]
+        along = () if point.lanes.width == 1 else (self.walk.vector or 0,)
         for k, o in enumerate(self.operands[: self.loaded]):
-            still = all(_is(o.strides[a], 0) for a in ahead)
-            if k in found or not still or o.index is not None:
-                continue
-            vectors = self.walk.vector
-            if vectors is None or vectors not in done or _is(o.strides[vectors], 0):
+            still = all(_is(o.strides[a], 0) for a in (*ahead, *along))
+            if still and o.index is None and k not in found:
                 found[k] = self.f.load(o.element, point.pointers[k])
         return replace(point, known=found)
 
-    loaded = 0  # how many of the operands, from the first, are loads
-
     # values
 
-    def position(self, point: Point, axis: int) -> Value:
-        """The positions of the lanes along an axis."""
+    def position(self, point: Point, axis: int, relative: bool = False) -> Value:
+        """The positions of the lanes along an axis, from its origin or from the first point."""
         f, lanes = self.f, point.lanes.width
-        first = f.splat(f.i64(f.add(self.origin[axis], point.positions[axis])), lanes)
+        at = point.positions[axis] if relative else f.add(self.origin[axis], point.positions[axis])
+        first = f.splat(f.i64(at), lanes)
         if axis != self.walk.vector or lanes == 1:
             return first
         return f.bin("add", first, f.steps(lanes))
 
-    def load_all(self, point: Point, math: NativeMath) -> list[Value]:
-        """The values of all loads at a point."""
-        values: list[Value] = []
+    def values(self, body: Body, point: Point, math: NativeMath) -> list[Value]:
+        """All values of a body at a point."""
+        loads: list[Value] = []
         for k in range(self.loaded):
-            values.append(self.load(k, point, math, values))
-        return values
+            loads.append(self.load(k, point, math, loads))
+        before = [o.dtype for o in self.operands[: self.loaded - len(body.load_dtypes)]]
+        return math.evaluate(body, loads, lambda axis: self.position(point, axis), before)
 
     def load(self, k: int, point: Point, math: NativeMath, values: Sequence[Value]) -> Value:
         """The value of a load at a point."""
@@ -209,8 +207,10 @@ class Nest:
             found = f.splat(f.load(o.element, pointer), lanes.width)
         elif _is(stride, 1):
             type_ = vector(o.element, lanes.width)
-            masked = lanes.mask is not None
-            found = f.masked_load(type_, pointer, lanes.mask) if masked else f.load(type_, pointer)
+            if lanes.mask is None:
+                found = f.load(type_, pointer)
+            else:
+                found = f.masked_load(type_, pointer, lanes.mask)
         else:
             found = self.gather(o, pointer, stride, lanes)
         return math.from_memory(found, o.dtype)
@@ -296,15 +296,12 @@ def emit_map(
     """
     operands = [*loads, *(o for o, _ in stores)]
     walk = walk or natural_walk(extents, operands, len(stores))
-    nest = Nest(f, extents, operands, walk, origin, wrong)
-    nest.loaded = len(loads)
+    nest = Nest(f, extents, operands, len(loads), walk, origin, wrong)
 
     def visit(point: Point) -> None:
         math = NativeMath(f, point.lanes.width)
-        values = math.evaluate(
-            body, nest.load_all(point, math), lambda axis: nest.position(point, axis)
-        )
+        values = nest.values(body, point, math)
         for k, (o, number) in enumerate(stores, len(loads)):
             nest.store(k, point, math.to_memory(values[number], o.dtype))
 
-    nest.run(visit)
+    nest.loops(len(walk.order), nest.start(), visit)
