@@ -160,10 +160,9 @@ _FASTCALL = 0x80  # the function takes `self`, a vector of arguments and its len
 @functools.cache
 def _code() -> _Code:
     """The driver and its pool; both stay for the life of the process."""
-    names = ["lazygrad_call", "lazygrad_worker"]
-    found = jit.link("lazygrad.driver", jit.compile_text(text()), names)
-    method = _Method(b"run", found[names[0]], _FASTCALL, b"run(arena, arrays, threads)")
-    return _Code(method, Pool(found[names[1]]) if os.name == "posix" else None)
+    call, worker = jit.compile_functions(text(), ["lazygrad_call", "lazygrad_worker"])
+    method = _Method(b"run", call, _FASTCALL, b"run(arena, arrays, threads)")
+    return _Code(method, Pool(worker) if os.name == "posix" else None)
 
 
 def _bound(words: Words) -> Run:

@@ -1,36 +1,251 @@
-"""From LLVM text to machine code at an address."""
+"""From units to machine code at an address: once per process, and once per machine on disk.
+
+What a process has compiled it finds by the unit's key; what any process has compiled, by a hash
+of that key, of the host and of the code generator. Only what nobody has compiled yet goes through
+LLVM, several units to a module and several modules at once; nothing else imports it.
+"""
 
 from __future__ import annotations
 
 import functools
+import hashlib
+import itertools
+import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from lazygrad.runtime.native.llvm import module
-from lazygrad.runtime.native.target import binding, machine
+from lazygrad.errors import InternalError
+from lazygrad.runtime.native import disk, image
+from lazygrad.runtime.native.llvm import Function, module
+from lazygrad.runtime.native.target import binding, cores, host, llvm_version, machine
 from lazygrad.runtime.native.unit import Unit
 
-_lock = threading.Lock()
+OPTIMIZE = 2  # LLVM's level
+_MODULE = 60_000  # characters of a module: a few units share what every module costs
+
+Key = tuple[Any, ...]
+
+_addresses: dict[tuple[Key, int], int] = {}  # by key and level
 
 
-def compile_text(text: str, optimize: int = 2) -> bytes:
-    """An object file of a module; LLVM works without the interpreter lock."""
+def compile_units(units: Iterable[Unit], optimize: int = OPTIMIZE) -> dict[Key, int]:
+    """The addresses of the units' functions by their keys; equal keys are compiled once.
+
+    Raises `InternalError` with the key of a unit whose code LLVM refuses.
+    """
+    wanted = {unit.key: unit for unit in units}
+    new = {k: u for k, u in wanted.items() if (k, optimize) not in _addresses}
+    if new:
+        digests = {_digest(key, optimize): key for key in new}
+        code = _read(digests)
+        missing = {d: new[key] for d, key in digests.items() if d not in code}
+        code |= _compile_missing(missing, optimize)
+        for d, address in _load(code).items():
+            _addresses.setdefault((digests[d], optimize), address)
+    return {key: _addresses[key, optimize] for key in wanted}
+
+
+def compile_functions(text: str, names: Sequence[str]) -> list[int]:
+    """The addresses of some functions of a module; each has its own copy of what it calls."""
+    digests = [_digest((text, name), OPTIMIZE) for name in names]
+    code = _read(digests)
+    if len(code) < len(names):
+        found = _compile(text, names, OPTIMIZE)
+        code = {d: found[name] for d, name in zip(digests, names, strict=True)}
+        _keep(code)
+    loaded = _load(code)
+    return [loaded[d] for d in digests]
+
+
+def listing(unit: Unit, optimize: int = OPTIMIZE) -> tuple[str, str]:
+    """What a unit becomes: LLVM's text after its passes, and assembly."""
+    with _own_context():
+        parsed = _optimized(module(unit.build(_symbol(_digest(unit.key, optimize)))), optimize)
+        return str(parsed), str(machine().emit_assembly(parsed))
+
+
+# Names, and what is on disk ---------------------------------------------------------------------
+
+
+@functools.cache
+def _generator() -> str:
+    """What the code of a key depends on besides the key: host, LLVM, code generator."""
+    sources = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.*")):
+        if path.suffix in (".py", ".ll"):
+            sources.update(path.read_bytes())
+    return f"{host().key} {llvm_version()} {sources.hexdigest()}"
+
+
+def _digest(key: Key, optimize: int) -> str:
+    return hashlib.sha256(f"{_generator()} {optimize} {key!r}".encode()).hexdigest()
+
+
+def _symbol(digest: str) -> str:
+    return f"lazygrad_{digest[:20]}"
+
+
+def _read(digests: Iterable[str]) -> dict[str, bytes]:
+    """The code that the disk has."""
+    folder = disk.cache()
+    found = ((d, folder.read(d)) for d in digests)
+    return {d: content for d, content in found if content is not None}
+
+
+def _keep(code: dict[str, bytes]) -> None:
+    folder = disk.cache()
+    for d, content in code.items():
+        folder.write(d, content)
+    folder.trim()
+
+
+def _load(code: dict[str, bytes]) -> dict[str, int]:
+    """Addresses of code as `_compile` gives it."""
+    if image.SUPPORTED:
+        return dict(
+            zip(code, image.load([image.Image.unpack(c) for c in code.values()]), strict=True)
+        )
+    found = {}
+    for d, content in code.items():
+        name, _, obj = content.partition(b"\n")
+        (found[d],) = link(f"{next(_numbers)}", obj, [name.decode()]).values()
+    return found
+
+
+# Compiling --------------------------------------------------------------------------------------
+
+
+def _compile_missing(units: dict[str, Unit], optimize: int) -> dict[str, bytes]:
+    """Compile units, by their digests, on all cores."""
+    functions = {d: unit.build(_symbol(d)) for d, unit in units.items()}
+    batches = _batches(functions)
+    with ThreadPoolExecutor(min(len(batches), cores()) or 1) as threads:
+        run = threads.map if len(batches) > 1 else map
+        done = list(run(lambda batch: _compile_batch(batch, functions, units, optimize), batches))
+    code = {d: content for part in done for d, content in part.items()}
+    if code:
+        _keep(code)
+    return code
+
+
+def _batches(functions: dict[str, Function]) -> list[list[str]]:
+    """Modules of about equal length, at least one for each core."""
+    sizes = {d: len(f.text()) for d, f in functions.items()}
+    count = max(-(-sum(sizes.values()) // _MODULE), cores())
+    if not image.SUPPORTED:
+        count = len(sizes)
+    loads = [0] * min(count, len(sizes))
+    batches: list[list[str]] = [[] for _ in loads]
+    for d in sorted(sizes, key=lambda d: -sizes[d]):
+        least = loads.index(min(loads))
+        loads[least] += sizes[d]
+        batches[least].append(d)
+    return batches
+
+
+def _compile_batch(
+    batch: list[str], functions: dict[str, Function], units: dict[str, Unit], optimize: int
+) -> dict[str, bytes]:
+    try:
+        found = _compile(
+            module(*(functions[d] for d in batch)), [_symbol(d) for d in batch], optimize
+        )
+    except RuntimeError as error:
+        if len(batch) == 1:
+            key = units[batch[0]].key
+            raise InternalError(f"LLVM refuses the code of {key!r:.500}: {error}") from error
+        parts = [_compile_batch([d], functions, units, optimize) for d in batch]
+        return {d: content for part in parts for d, content in part.items()}
+    return {d: found[_symbol(d)] for d in batch}
+
+
+def _compile(text: str, names: Sequence[str], optimize: int) -> dict[str, bytes]:
+    """The code of some functions of a module, as it is kept."""
+    if not image.SUPPORTED:
+        obj = compile_text(text, optimize)
+        return {name: name.encode() + b"\n" + obj for name in names}
+    obj = compile_text(_SEPARATE.sub(r'\1 section ".text.\2" {', text), optimize)
+    return {name: image.extract(obj, name).pack() for name in names}
+
+
+# The head of a definition: each function goes into a section of its own, to be taken out alone.
+_SEPARATE = re.compile(r"^(define [^@\n]*@([\w.]+)\(.*) \{", re.MULTILINE)
+
+
+def compile_text(text: str, optimize: int = OPTIMIZE) -> bytes:
+    """An object file of a module; several threads may compile at once."""
+    with _own_context():
+        return bytes(machine().emit_object(_optimized(text, optimize)))
+
+
+def _optimized(text: str, optimize: int) -> Any:
     llvm = binding()
-    module = llvm.parse_assembly(text)
-    module.verify()
+    parsed = llvm.parse_assembly(text, llvm.create_context())
+    parsed.verify()
     if optimize:
         options = llvm.create_pipeline_tuning_options(speed_level=optimize)
         options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
         builder = llvm.create_pass_builder(machine(), options)
-        builder.getModulePassManager().run(module, builder)
-    return bytes(machine().emit_object(module))
+        builder.getModulePassManager().run(parsed, builder)
+    return parsed
+
+
+class _Alone:
+    """llvmlite's lock, except for threads that work in a context of their own.
+
+    llvmlite lets one thread at a time into LLVM. LLVM itself wants that only of threads that
+    share a context, and compiles in several contexts side by side.
+    """
+
+    def __init__(self, lock: Any) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        if not getattr(_thread, "alone", False):
+            self._lock.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        if not getattr(_thread, "alone", False):
+            self._lock.__exit__(*error)
+
+
+@contextmanager
+def _own_context() -> Iterator[None]:
+    """Within, the thread calls LLVM's long-running functions without llvmlite's lock."""
+    _free_long_calls()
+    _thread.alone = True
+    try:
+        yield
+    finally:
+        _thread.alone = False
+
+
+@functools.cache
+def _free_long_calls() -> None:
+    library = binding().ffi.lib
+    for name in ("ParseAssembly", "RunNewModulePassManager", "TargetMachineEmitToMemory"):
+        function: Any = getattr(library, f"LLVMPY_{name}", None)
+        if hasattr(function, "_lock"):  # else threads take turns
+            function._lock = _Alone(function._lock)
+
+
+_thread = threading.local()
+
+
+# Linking through LLVM, where `image` does not know the format -----------------------------------
+
+_lock = threading.Lock()
+_numbers = itertools.count()
+_libraries: list[Any] = []  # code lives as long as the process
 
 
 @functools.cache
 def _session() -> Any:
-    llvm = binding()
-    return llvm.create_lljit_compiler(machine())
+    return binding().create_lljit_compiler(machine())
 
 
 def link(name: str, obj: bytes, symbols: list[str]) -> dict[str, int]:
@@ -43,20 +258,3 @@ def link(name: str, obj: bytes, symbols: list[str]) -> dict[str, int]:
         library = builder.link(_session(), name)
         _libraries.append(library)
         return {s: library[s] for s in symbols}
-
-
-_libraries: list[Any] = []
-_addresses: dict[tuple[Any, ...], int] = {}
-
-
-def compile_units(units: Iterable[Unit]) -> dict[tuple[Any, ...], int]:
-    """The addresses of the units' functions by their keys; equal keys are compiled once."""
-    wanted = {unit.key: unit for unit in units}
-    missing = [unit for key, unit in wanted.items() if key not in _addresses]
-    if missing:
-        start = len(_addresses)
-        names = [f"lazygrad_{start + i}" for i in range(len(missing))]
-        built = [u.build(n) for u, n in zip(missing, names, strict=True)]
-        found = link(f"units{start}", compile_text(module(*built)), names)
-        _addresses.update((u.key, found[n]) for u, n in zip(missing, names, strict=True))
-    return {key: _addresses[key] for key in wanted}
