@@ -9,7 +9,6 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parents[2] / "build" / "peers"
 PACKAGES = ("torch==2.13.0", "jax")
-CPU_WHEELS = "https://download.pytorch.org/whl/cpu"  # a tenth of the size of those with CUDA
 
 
 def python(chosen: str | None) -> str:
@@ -22,8 +21,8 @@ def python(chosen: str | None) -> str:
     if not ready.exists():
         print(f"Installing {' and '.join(PACKAGES)} into {FOLDER} ...", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(FOLDER)], check=True)
-        install = [str(folder / "python"), "-m", "pip", "install", "--quiet"]
-        subprocess.run([*install, "--extra-index-url", CPU_WHEELS, *PACKAGES], check=True)
+        install = [str(folder / "python"), "-m", "pip", "install", "--quiet", *PACKAGES]
+        subprocess.run(install, check=True)
         ready.touch()
     return str(folder / "python")
 
