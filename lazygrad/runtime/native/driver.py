@@ -85,7 +85,7 @@ class Table:
                 command.chunk if command.parallel else command.rows, command.chunks,
                 command.local_offset, command.local, flags[i], *shares[i], totals[i],
             )  # fmt: skip
-        self.run: Run = _bound(self._words)
+        self.run = _bound(self._words)
 
     @property
     def release(self) -> bool:
@@ -151,6 +151,7 @@ class _Method(ctypes.Structure):
 
 class _Code(NamedTuple):
     method: _Method
+    run: Callable[[int, int, int], int]
     pool: Pool | None
 
 
@@ -160,18 +161,49 @@ _FASTCALL = 0x80  # the function takes `self`, a vector of arguments and its len
 @functools.cache
 def _code() -> _Code:
     """The driver and its pool; both stay for the life of the process."""
-    call, worker = jit.compile_functions(text(), ["lazygrad_call", "lazygrad_worker"])
+    names = ["lazygrad_call", "lazygrad_run", "lazygrad_worker"]
+    call, run, worker = jit.compile_functions(text(), names)
     method = _Method(b"run", call, _FASTCALL, b"run(arena, arrays, threads)")
-    return _Code(method, Pool(worker) if os.name == "posix" else None)
+    word = ctypes.c_int64
+    released = ctypes.CFUNCTYPE(word, word, word, word)(run)
+    return _Code(method, released, Pool(worker) if os.name == "posix" else None)
 
 
 def _bound(words: Words) -> Run:
     """The driver as a Python function with `words` as its self."""
+    if not _layout_holds():
+        return functools.partial(_run_slowly, words)
     new = ctypes.pythonapi.PyCFunction_NewEx
     new.restype = ctypes.py_object
     new.argtypes = [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p]
     found: Run = new(ctypes.addressof(_code().method), words, None)
     return found
+
+
+@functools.cache
+def _layout_holds() -> bool:
+    """Whether objects lie in memory as `driver.ll` reads them: not in every build of Python."""
+    if platform.python_implementation() != "CPython" or object.__basicsize__ != 16:
+        return False
+    array = np.zeros(3)
+    items = [array, array, array]
+    word = ctypes.c_int64.from_address
+    fields = (word(id(items) + 8).value, word(id(items) + 16).value, word(id(array) + 8).value)
+    return (
+        fields == (id(list), len(items), id(np.ndarray))
+        and word(word(id(items) + 24).value + 16).value == id(array)
+        and word(id(array) + 16).value == array.ctypes.data
+    )
+
+
+def _run_slowly(words: Words, arena: int, arrays: list[Any], threads: int) -> int:
+    """`run` where the layout of objects is unknown."""
+    if type(arrays) is not list or any(type(a) is not np.ndarray for a in arrays):
+        raise TypeError("run(arena: int, arrays: list of plain ndarrays, threads)")
+    if len(arrays) != words[1]:
+        raise TypeError(f"run takes {words[1]} arrays, got {len(arrays)}")
+    slots = np.array([arena, *(a.ctypes.data for a in arrays)], np.int64)
+    return _code().run(words.ctypes.data, slots.ctypes.data, threads)
 
 
 def text() -> str:
