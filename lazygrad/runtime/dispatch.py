@@ -21,11 +21,7 @@ from lazygrad.runtime.chunked import Chunked
 from lazygrad.runtime.executor import Lowered
 from lazygrad.runtime.kernel import Contract, Extern, Grid, Kernel, Stage, depends_on_chunks
 from lazygrad.runtime.kernel_verify import verify_kernel
-
-try:
-    from lazygrad.runtime.native.lowered import Native, Unsupported, compile_units
-except ImportError:
-    pass
+from lazygrad.runtime.native.lowered import Native, Unsupported, compile_units
 from lazygrad.runtime.reference import Reference
 from lazygrad.runtime.validate import Validated
 from lazygrad.runtime.vectorized import Vectorized

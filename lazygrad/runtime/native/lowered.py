@@ -8,7 +8,7 @@ only where two of them meet.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lazygrad.errors import InternalError
 from lazygrad.runtime.alignment import aligned
