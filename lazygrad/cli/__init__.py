@@ -1,4 +1,4 @@
-"""The command `lazygrad`: train one of three tasks, or show what this installation can do."""
+"""The command `lazygrad`: train a task, measure, or show what this installation can do."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import numpy as np
 
 import lazygrad as lg
 from lazygrad import optim
+from lazygrad.cli import bench
 from lazygrad.cli.tasks import TASKS, network
 from lazygrad.cli.trainer import Trainer
 from lazygrad.data import DataLoader
@@ -48,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="show versions, settings and what pictures need")
     info.set_defaults(run=show_info)
     _add_train(commands.add_parser("train", help="train a network and print how it learns"))
+    bench.add_parser(commands.add_parser("bench", help="the tables of the originals, measured"))
     return top
 
 
