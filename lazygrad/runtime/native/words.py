@@ -21,6 +21,7 @@ from lazygrad.runtime.native import conversions, polynomials
 from lazygrad.runtime.native.conversions import HALVES, llvm_type, memory_type
 from lazygrad.runtime.native.integers import BOOLS, INTEGERS
 from lazygrad.runtime.native.llvm import Function, Value, lanes_of, vector
+from lazygrad.runtime.native.target import host
 from lazygrad.runtime.native.unit import Unsupported
 
 __all__ = ["NativeMath", "Term", "llvm_type", "memory_type"]
@@ -154,8 +155,8 @@ class NativeMath:
             return Term(self._extreme(name, *terms), dtype)
         elif name in _FLOATS:
             return Term(_FLOATS[name](self.f, *values), dtype)
-        elif name in polynomials.SHARED:
-            return polynomials.SHARED[name](self, *terms)
+        elif name in polynomials.FLOATING:
+            return polynomials.FLOATING[name](self, *terms)
         elif dtype is float32 and name in polynomials.FLOAT32:
             return polynomials.FLOAT32[name](self, *terms)
         elif dtype is float64 and name in _LIBRARY:
@@ -193,6 +194,54 @@ class NativeMath:
         dtype = float32 if x.dtype is int32 else float64
         type_ = vector(llvm_type(dtype), lanes_of(x.value.type))
         return Term(self.f.convert("bitcast", x.value, type_), dtype)
+
+    def scale(self, x: Term, n: Term) -> Term:
+        """x 2^n, rounded once, for float32 and integers |n| < 190.
+
+        AVX-512 has an instruction for it; elsewhere x is multiplied by two powers of two, the
+        first one without rounding.
+        """
+        f, type_ = self.f, x.value.type
+        if lanes_of(type_) == 16 and host().lanes == 16:
+            rest = Value("i16 -1, i32 4", "")  # all lanes, the current rounding
+            name = "@llvm.x86.avx512.mask.scalef.ps.512"
+            f.declared[f"declare {type_} {name}({type_}, {type_}, {type_}, i16, i32)"] = None
+            call = f"call {type_} {name}({x.value}, {n.value}, {x.value}, {rest.text})"
+            return Term(f.emit(call, type_), x.dtype)
+        down = self.lt(n, 0.0)
+        near = self.add(n, self.where(down, self.const(64.0, n), self.const(-64.0, n)))
+        rest = self.where(down, self.const(2.0**-64, n), self.const(2.0**64, n))
+        biased = self.bits(self.add(near, 1.5 * 2.0**23 + 127.0))
+        return self.mul(self.mul(x, self.real(self.shl(biased, 23))), rest)
+
+    def rarely(
+        self, c: Term, usual: Sequence[Term], unusual: Callable[[], Sequence[Term]]
+    ) -> list[Term]:
+        """`usual`, but `unusual()` in the lanes where `c` holds; computed if there are any."""
+        f = self.f
+        slots = [f.variable(t.value.type, t.value) for t in usual]
+        with f.when(self.any(c)):
+            for slot, t, other in zip(slots, usual, unusual(), strict=True):
+                f.store(f.select(c.value, other.value, t.value), slot)
+        return [Term(f.load(t.value.type, s), t.dtype) for s, t in zip(slots, usual, strict=True)]
+
+    def repeat(
+        self, start: Term, more: Callable[[Term], Term], step: Callable[[Term], Term]
+    ) -> Term:
+        """`step` the lanes for which `more` holds, until none is left."""
+        f, type_ = self.f, start.value.type
+        slot = f.variable(type_, start.value)
+        head, body, done = f.label("repeat"), f.label("step"), f.label("done")
+        f.branch(head)
+        f.block(head)
+        state = Term(f.load(type_, slot), start.dtype)
+        c = more(state)
+        f.branch_if(self.any(c), body, done)
+        f.block(body)
+        f.store(f.select(c.value, step(state).value, state.value), slot)
+        f.branch(head)
+        f.block(done)
+        return state
 
     def library(self, symbol: str, *values: Value) -> Value:
         """A function of the C library on float64, lane by lane.
