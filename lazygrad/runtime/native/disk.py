@@ -138,7 +138,8 @@ def _checksum(key: str, content: bytes) -> bytes:
     return hashlib.sha256(key.encode() + content).digest()
 
 
-_open: dict[tuple[str, str], Disk] = {}
+_ENVIRONMENT = ("LAZYGRAD_CACHE_DIR", "LAZYGRAD_CACHE_MB", "XDG_CACHE_HOME", "HOME")
+_open: dict[tuple[str | None, ...], Disk] = {}
 
 
 def cache() -> Disk:
@@ -146,17 +147,18 @@ def cache() -> Disk:
 
     Raises `ConfigError` where `LAZYGRAD_CACHE_MB` is not a number.
     """
-    where = os.environ.get("LAZYGRAD_CACHE_DIR", "")
-    size = os.environ.get("LAZYGRAD_CACHE_MB", "256")
-    found = _open.get((where, size))
+    settings = tuple(map(os.environ.get, _ENVIRONMENT))
+    found = _open.get(settings)
     if found is None:
+        size = settings[1] or "256"
         if not size.isdecimal():
             raise ConfigError(f"LAZYGRAD_CACHE_MB={size!r} is not a number of megabytes")
-        found = _open[where, size] = Disk(_folder(where), int(size) << 20)
+        found = _open[settings] = Disk(_folder(), int(size) << 20)
     return found
 
 
-def _folder(where: str) -> Path:
+def _folder() -> Path:
+    where = os.environ.get("LAZYGRAD_CACHE_DIR", "")
     if where:
         return Path(where).expanduser()
     base = os.environ.get("XDG_CACHE_HOME", "")
@@ -164,5 +166,5 @@ def _folder(where: str) -> Path:
         return Path(base) / "lazygrad"
     try:
         return Path.home() / ".cache" / "lazygrad"
-    except RuntimeError:  # no home
+    except RuntimeError:  # no home: no folder can be made there
         return Path(os.devnull) / "lazygrad"

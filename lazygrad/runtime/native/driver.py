@@ -15,6 +15,7 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from itertools import accumulate
+from operator import index
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -198,12 +199,11 @@ def _layout_holds() -> bool:
 
 def _run_slowly(words: Words, arena: int, arrays: list[Any], threads: int) -> int:
     """`run` where the layout of objects is unknown."""
-    if type(arrays) is not list or any(type(a) is not np.ndarray for a in arrays):
+    plain = type(arrays) is list and all(type(a) is np.ndarray for a in arrays)
+    if not plain or len(arrays) != words[1]:
         raise TypeError("run(arena: int, arrays: list of plain ndarrays, threads)")
-    if len(arrays) != words[1]:
-        raise TypeError(f"run takes {words[1]} arrays, got {len(arrays)}")
-    slots = np.array([arena, *(a.ctypes.data for a in arrays)], np.int64)
-    return _code().run(words.ctypes.data, slots.ctypes.data, threads)
+    slots = np.array([index(arena), *(a.ctypes.data for a in arrays)], np.int64)
+    return _code().run(words.ctypes.data, slots.ctypes.data, index(threads))
 
 
 def text() -> str:
