@@ -23,7 +23,8 @@ Rule = tuple[Callable[[float], bool], str]
 AT_LEAST_0: Rule = (lambda x: 0 <= x < math.inf, "a finite number >= 0")
 BELOW_1: Rule = (lambda x: 0 <= x < 1, "in [0, 1)")
 FINITE: Rule = (math.isfinite, "a finite number")
-RULES: dict[str, Rule] = {"betas": BELOW_1, "dampening": FINITE}
+UP_TO_1: Rule = (lambda x: 0 <= x <= 1, "in [0, 1]")
+RULES: dict[str, Rule] = {"betas": BELOW_1, "dampening": FINITE, "rho": UP_TO_1}
 
 
 def checked(name: str, value: Any) -> float | tuple[float, ...]:
@@ -70,6 +71,7 @@ class ParamGroup(MutableMapping[str, Any]):
     ) -> None:
         self.params = params
         self.counter: Tensor | None = None  # how many steps each parameter has had
+        self.tallies: dict[str, Tensor] = {}  # other numbers of each parameter
         numbers = {name: checked(name, values[name]) for name in numeric}
         self._pairs = frozenset(k for k, v in numbers.items() if isinstance(v, tuple))
         self.cells: dict[str, tuple[Tensor, ...]] = {

@@ -10,14 +10,17 @@ its first call on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from lazygrad.config import config
+from lazygrad.engine.body import Vjp
 from lazygrad.engine.capture import note_module
+from lazygrad.engine.chain import BackCall, Chain, run_known
+from lazygrad.engine.gradients import Gradients, clear_gradients
 from lazygrad.engine.modes import capturing, enable_grad, no_grad, serialised
 from lazygrad.engine.subgraph import Subgraph
 from lazygrad.engine.tensor import Tensor, state
@@ -41,6 +44,7 @@ class Part(NamedTuple):
     cells: tuple[tuple[str, int], ...]  # each hyper-parameter and how many numbers it has
     moments: tuple[str, ...]
     counted: bool
+    tallies: tuple[str, ...]
     active: tuple[int, ...]  # which parameters have a gradient
     total: int
 
@@ -48,7 +52,7 @@ class Part(NamedTuple):
 class Plan:
     """What a step reads and writes, until the configuration or the set of gradients changes."""
 
-    __slots__ = ("epoch", "idle", "inputs", "params", "places", "run", "targets")
+    __slots__ = ("chains", "epoch", "idle", "inputs", "params", "places", "run", "targets")
 
     def __init__(
         self, run: Subgraph, inputs: list[Tensor], targets: list[Tensor], params: list[Tensor],
@@ -64,15 +68,29 @@ class Plan:
         for place in self.places:
             inputs[place] = inputs[place - 1]  # hold no gradient of this step
         self.epoch = config.epoch
+        self.chains: dict[Vjp, Chain] = {}  # what has run up to this step as one program
+
+    def run_again(self) -> bool:
+        """Run what waits for this step, if that has happened before and nothing has changed."""
+        if not self.chains or self.epoch != config.epoch:
+            return False
+        return run_known(self.chains, self.params[0], self.idle)
+
+    def learn(self, chain: Chain, back: BackCall, inputs: Sequence[Tensor]) -> None:
+        """Remember a chain in which every parameter has its own gradient."""
+        leaves = back.shared.leaves
+        own = [leaves[inputs[place]._lazy[1]]() for place in self.places]
+        if all(a is b for a, b in zip(own, self.params, strict=True)):
+            self.chains[back.vjp] = chain
 
     def serves(self) -> bool:
         """Whether a step can use it: nothing changed, and the same parameters have gradients."""
         if self.epoch != config.epoch or capturing():
             return False
         for p in self.params:
-            if p._grad is None:
+            if not p._has_grad:
                 return False
-        return all(p._grad is None for p in self.idle)
+        return not any(p._has_grad for p in self.idle)
 
     def inputs_now(self) -> list[Tensor]:
         """The inputs with the gradients of this step."""
@@ -129,6 +147,8 @@ class Optimizer:
         self.state: dict[Tensor, Moments] = {}
         self._subgraphs: dict[tuple[Part, ...], Subgraph] = {}
         self._plan: Plan | None = None
+        # The gradients that parameters share, the other parameters, and when that was so.
+        self._shared: tuple[Gradients, list[Tensor], int] | None = None
         self._masks: dict[tuple[int, tuple[int, ...]], Tensor] = {}
         given = list(params)
         if not given:
@@ -144,11 +164,18 @@ class Optimizer:
         return ()
 
     def counts(self, on: On) -> bool:
-        """Whether `scalars` needs to know how many steps a parameter has had."""
+        """Whether `scalars` needs to know how many steps a parameter has had, or tallies."""
         return False
 
+    def tallies(self, on: On) -> tuple[str, ...]:
+        """The names of numbers that are kept for each parameter besides the step.
+
+        `scalars` finds them in `hyper`, an entry per parameter, and returns their successors.
+        """
+        return ()
+
     def initial(self, group: ParamGroup, name: str) -> float:
-        """The value that a moment begins with."""
+        """The value that a moment or a tally begins with."""
         return 0.0
 
     def scalars(self, hyper: Hyper, step: Tensor | None, on: On) -> Scalars:
@@ -200,12 +227,26 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients, or set them to zero."""
+        if set_to_none and not capturing():
+            self._drop_gradients()
+            return
         for group in self.param_groups:
             for p in group.params:
                 if set_to_none:
                     p.grad = None
                 elif p.grad is not None:
                     p.grad = p.grad.new_zeros(p.shape)
+
+    def _drop_gradients(self) -> None:
+        known = self._shared
+        if known is not None and known[0].joined and known[2] == config.epoch:
+            shared, others, _ = known
+            shared.clear()
+            for p in others:
+                p.grad = None
+            return
+        found, others = clear_gradients(p for group in self.param_groups for p in group.params)
+        self._shared = None if found is None else (found, others, config.epoch)
 
     # --- a step --------------------------------------------------------------------------------
 
@@ -221,11 +262,13 @@ class Optimizer:
     @serialised
     def _update(self) -> None:
         plan = self._plan
+        if plan is not None and plan.run_again():
+            return
         if plan is None or not plan.serves():
             plan = self._make_plan()
         if plan is not None:
             with no_grad():
-                plan.run.update(plan.inputs_now(), plan.targets)
+                plan.run.update(plan.inputs_now(), plan.targets, plan.learn)
 
     def _make_plan(self) -> Plan | None:
         """Gather what a step needs; None when no parameter has a gradient."""
@@ -260,14 +303,18 @@ class Optimizer:
                 continue
             names = self.moments(group.on)
             part = Part(
-                group.on, group.sizes, names, self.counts(group.on), active, len(group.params)
-            )
+                group.on, group.sizes, names, self.counts(group.on), self.tallies(group.on),
+                active, len(group.params),
+            )  # fmt: skip
             parts.append(part)
             inputs += group.tensors()
             if part.counted:
                 counter = self.ensure_counter(group)
                 inputs += [counter, self._mask(part)]
                 targets.append(counter)
+                tallies = self.ensure_tallies(group, part.tallies)
+                inputs += tallies
+                targets += tallies
             for i in active:
                 p = group.params[i]
                 held = self.ensure_state(group, p, names) if names else []
@@ -286,7 +333,13 @@ class Optimizer:
                 counter, mask = _take(given, 2)
                 step = counter + mask
                 results.append(step)
+                before = _take(given, len(part.tallies))
+                hyper.update({n: (t,) for n, t in zip(part.tallies, before, strict=True)})
             shared = self.scalars(hyper, step, part.on)
+            if step is not None:
+                results += [
+                    shared[n].where(mask > 0, hyper[n][0]) for n in part.tallies
+                ]  # those that are not stepped keep theirs
             for i in part.active:
                 param, grad = _take(given, 2)
                 held = dict(zip(part.moments, _take(given, len(part.moments)), strict=True))
@@ -323,6 +376,14 @@ class Optimizer:
             group.counter = state(np.zeros(len(group.params)), name=self.counter_name)
         return group.counter
 
+    def ensure_tallies(self, group: ParamGroup, names: tuple[str, ...]) -> list[Tensor]:
+        """The numbers that a group keeps for each parameter, made when it is first stepped."""
+        for name in names:
+            if name not in group.tallies:
+                values = np.full(len(group.params), self.initial(group, name))
+                group.tallies[name] = state(values, name=name)
+        return [group.tallies[name] for name in names]
+
     def _mask(self, part: Part) -> Tensor:
         """1 for each parameter that is stepped, 0 for the others."""
         key = part.total, part.active
@@ -344,7 +405,7 @@ class Optimizer:
         restore(self, state_dict)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_subgraphs": {}, "_masks": {}, "_plan": None}
+        return {**self.__dict__, "_subgraphs": {}, "_masks": {}, "_plan": None, "_shared": None}
 
     def __repr__(self) -> str:
         lines = [f"{type(self).__name__} ("]

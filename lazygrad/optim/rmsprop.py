@@ -1,4 +1,4 @@
-"""RMSprop and Adagrad: steps scaled by the squared gradients so far."""
+"""RMSprop, Adagrad and Adadelta: steps scaled by the squared gradients so far."""
 
 from __future__ import annotations
 
@@ -151,3 +151,62 @@ class Adagrad(Optimizer):
             grad = grad + param * s["weight_decay"]
         total = state["sum"] + grad * grad
         return param - grad * s["lr"] / (total.sqrt() + s["eps"]), {"sum": total}
+
+
+class Adadelta(Optimizer):
+    """Adadelta (Zeiler 2012): the step has the size of recent steps, not of a learning rate.
+
+    >>> import lazygrad as lg
+    >>> w = lg.nn.Parameter([1.0])
+    >>> opt = lg.optim.Adadelta([w])
+    >>> (w * w).sum().backward()
+    >>> opt.step()
+    >>> round(w.item(), 4)
+    0.9968
+    """
+
+    numeric: ClassVar[tuple[str, ...]] = ("lr", "rho", "eps", "weight_decay")
+    switches: ClassVar[tuple[str, ...]] = ("weight_decay",)
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1.0,
+        rho: float = 0.9,
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "rho": rho,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "maximize": bool(maximize),
+            },
+        )
+
+    def moments(self, on: On) -> tuple[str, ...]:
+        """Running means of the squared gradient and of the squared step."""
+        return ("square_avg", "acc_delta")
+
+    def scalars(self, hyper: Hyper, step: Tensor | None, on: On) -> Scalars:
+        """The cells, and the complement of rho."""
+        s = {name: cells[0] for name, cells in hyper.items()}
+        s["share"] = 1 - s["rho"]
+        return s
+
+    def update(
+        self, param: Tensor, grad: Tensor, state: Moments, s: Scalars, on: On
+    ) -> tuple[Tensor, Moments]:
+        """One step of PyTorch's single-tensor formula."""
+        if "weight_decay" in on:
+            grad = grad + param * s["weight_decay"]
+        square = state["square_avg"] * s["rho"] + grad * grad * s["share"]
+        moved = state["acc_delta"]
+        delta = (moved + s["eps"]).sqrt() / (square + s["eps"]).sqrt() * grad
+        moved = moved * s["rho"] + delta * delta * s["share"]
+        return param - delta * s["lr"], {"square_avg": square, "acc_delta": moved}

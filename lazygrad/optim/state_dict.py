@@ -30,10 +30,12 @@ def collect(optimizer: Optimizer) -> dict[str, Any]:
         numbers = range(number, number + len(group.params))
         number = numbers.stop
         steps = None if group.counter is None else group.counter.numpy(copy=True)
+        tallies = {name: t.numpy(copy=True) for name, t in group.tallies.items()}
         for i, p in zip(numbers, group.params, strict=True):
             entry = {k: Tensor(moment) for k, moment in optimizer.state.get(p, {}).items()}
             if steps is not None and steps[i - numbers.start] > 0:
                 entry[optimizer.counter_name] = Tensor(steps[i - numbers.start])
+                entry.update({name: Tensor(t[i - numbers.start]) for name, t in tallies.items()})
             if entry:
                 state[i] = entry
         groups.append({**{k: v for k, v in group.items() if k != "params"}, "params": [*numbers]})
@@ -56,14 +58,24 @@ def restore(optimizer: Optimizer, given: Mapping[str, Any]) -> None:
 def _fill(optimizer: Optimizer, group: ParamGroup, entries: list[dict[str, Array]]) -> None:
     """Write moments and step counts; what the state dict lacks goes back to its beginning."""
     steps = np.zeros(len(group.params))
+    tallies = {
+        name: np.full(len(group.params), optimizer.initial(group, name))
+        for name in optimizer.tallies(group.on)
+    }
     for i, (p, entry) in enumerate(zip(group.params, entries, strict=True)):
         steps[i] = float(entry.pop(optimizer.counter_name, 0))
+        for name, values in tallies.items():
+            values[i] = float(entry.pop(name, values[i]))
         names = tuple({**optimizer.state.get(p, {}), **entry})
         for name, moment in zip(names, optimizer.ensure_state(group, p, names), strict=True):
             value = entry.get(name, optimizer.initial(group, name))
             moment.data = np.broadcast_to(value, moment.shape)
     if optimizer.counts(group.on):
         optimizer.ensure_counter(group).data = steps
+    for held, values in zip(
+        optimizer.ensure_tallies(group, tuple(tallies)), tallies.values(), strict=True
+    ):
+        held.data = values
 
 
 Plan = tuple[ParamGroup, dict[str, Any], list[dict[str, Array]]]
@@ -93,10 +105,12 @@ def _plan(optimizer: Optimizer, given: Any) -> tuple[list[str], list[Plan]]:
             except LazygradError as error:
                 problems.append(f"param_groups[{i}]: {error}")
         entries = []
-        known = optimizer.moments((*optimizer.switches, *group.options))  # all that there are
+        everything = (*optimizer.switches, *group.options)
+        single = (optimizer.counter_name, *optimizer.tallies(everything))
+        known = (*optimizer.moments(everything), *single)
         for number, p in zip(numbers, group.params, strict=True):
             found = state.get(number, {})
-            entry, wrong = _entry(optimizer, known, f"state[{number}]", found, p)
+            entry, wrong = _entry(known, single, f"state[{number}]", found, p)
             entries.append(entry)
             problems += wrong
         plans.append((group, values, entries))
@@ -104,8 +118,8 @@ def _plan(optimizer: Optimizer, given: Any) -> tuple[list[str], list[Plan]]:
 
 
 def _entry(
-    optimizer: Optimizer,
     known: tuple[str, ...],
+    single: tuple[str, ...],
     where: str,
     given: Mapping[str, Any],
     param: Tensor,
@@ -117,8 +131,8 @@ def _entry(
         if value is None:  # PyTorch writes so for a moment that does not exist yet
             continue
         array = value.numpy() if isinstance(value, Tensor) else np.asarray(value)
-        wanted = () if name == optimizer.counter_name else param.shape
-        if name != optimizer.counter_name and name not in known:
+        wanted = () if name in single else param.shape
+        if name not in known:
             problems.append(f"{where}: unexpected {name!r}")
         elif array.shape != wanted:
             problems.append(f"{where}: {name} has shape {array.shape} where {wanted} is needed")

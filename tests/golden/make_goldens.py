@@ -1,29 +1,38 @@
-"""Run every case with PyTorch 2.13 (CPU) and keep the numbers: `python make_goldens.py`.
+"""Run every case with PyTorch 2.13 (CPU) and keep the numbers: `python make_goldens.py [module]`.
+
+Each module of cases has its numbers in a file beside it.
 
 Needs an environment with torch==2.13.0 and numpy; the tests only read the result.
 """
 
+import sys
 import warnings
+from importlib import import_module
 from pathlib import Path
 
-import cases
 import numpy as np
 import torch
 
 HERE = Path(__file__).parent
 
 
-def main() -> None:
+FILES = {"cases": "goldens.npz", "cases_optim": "goldens_optim.npz"}
+
+
+def main(module: str) -> None:
     assert torch.__version__.startswith("2.13.0"), torch.__version__
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
+    runs = import_module(module).RUNS
     kept = {}
-    for name, (run, case) in cases.RUNS.items():
+    for name, (run, case) in runs.items():
         for part, values in run(torch, case).items():
             kept[f"{name}/{part}"] = np.asarray(values, np.float64)
-    np.savez_compressed(HERE / "goldens.npz", **kept)
-    print(f"{len(cases.RUNS)} cases, {(HERE / 'goldens.npz').stat().st_size} bytes")
+    target = HERE / FILES[module]
+    np.savez_compressed(target, **kept)
+    print(f"{len(runs)} cases, {target.stat().st_size} bytes")
 
 
 if __name__ == "__main__":
-    main()
+    for name in sys.argv[1:] or FILES:
+        main(name)

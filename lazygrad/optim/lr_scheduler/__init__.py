@@ -1,7 +1,13 @@
 """Learning-rate schedules, under PyTorch's names."""
 
 from lazygrad.optim.lr_scheduler.base import LRScheduler
-from lazygrad.optim.lr_scheduler.compound import OneCycleLR, ReduceLROnPlateau, SequentialLR
+from lazygrad.optim.lr_scheduler.compound import (
+    ChainedScheduler,
+    CyclicLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+)
 from lazygrad.optim.lr_scheduler.curves import (
     ConstantLR,
     CosineAnnealingLR,
@@ -18,5 +24,6 @@ from lazygrad.optim.lr_scheduler.curves import (
 __all__ = [
     "LRScheduler", "LambdaLR", "MultiplicativeLR", "StepLR", "MultiStepLR", "ConstantLR",
     "LinearLR", "ExponentialLR", "PolynomialLR", "CosineAnnealingLR",
-    "CosineAnnealingWarmRestarts", "OneCycleLR", "SequentialLR", "ReduceLROnPlateau",
+    "CosineAnnealingWarmRestarts", "OneCycleLR", "CyclicLR", "SequentialLR", "ChainedScheduler",
+    "ReduceLROnPlateau",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lazygrad.errors import ArgumentError
@@ -48,12 +48,7 @@ class OneCycleLR(LRScheduler):
         self.cosine = anneal_strategy == "cos"
         self.max_lrs = per_group(optimizer, max_lr, "max_lr")
         self.div_factor, self.final_div_factor = div_factor, final_div_factor
-        names = [n for n in ("momentum", "betas") if n in optimizer.numeric and cycle_momentum]
-        if cycle_momentum and not names:
-            raise ArgumentError(
-                f"{type(optimizer).__name__} has no momentum to cycle; pass cycle_momentum=False"
-            )
-        self.momentum_name = names[0] if names else ""
+        self.momentum_name = momentum_of(optimizer, cycle_momentum)
         self.base_momentum, self.max_momentum = base_momentum, max_momentum
         if last_epoch == -1:
             for group, rate in zip(optimizer.param_groups, self.max_lrs, strict=True):
@@ -75,12 +70,130 @@ class OneCycleLR(LRScheduler):
     def closed_form(self) -> list[float]:
         """The rates at this step of the cycle; the momentum is written on the way."""
         low, high = self.base_momentum, self.max_momentum
-        for group in self.optimizer.param_groups if self.momentum_name else ():
-            momentum = self._between(high, low, high)
-            name = self.momentum_name
-            group[name] = momentum if name == "momentum" else (momentum, *group[name][1:])
+        momentum = self._between(high, low, high)
+        write_momentum(self.optimizer, self.momentum_name, momentum)
         pairs = zip(self.base_lrs, self.max_lrs, strict=True)
         return [self._between(base, peak, base / self.final_div_factor) for base, peak in pairs]
+
+
+class CyclicLR(LRScheduler):
+    """The rate goes up from `base_lr` to `max_lr` and back, again and again (Smith 2017).
+
+    `mode` shrinks the cycles: "triangular" not, "triangular2" halves each, "exp_range" by `gamma`
+    to the step; `scale_fn` of the cycle or of the step takes its place. The momentum (or the first
+    beta) goes the other way unless `cycle_momentum` is False.
+    """
+
+    absolute = True
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        base_lr: float | list[float],
+        max_lr: float | list[float],
+        step_size_up: int = 2000,
+        step_size_down: int | None = None,
+        mode: str = "triangular",
+        gamma: float = 1.0,
+        scale_fn: Callable[[float], float] | None = None,
+        scale_mode: str = "cycle",
+        cycle_momentum: bool = True,
+        base_momentum: float = 0.8,
+        max_momentum: float = 0.9,
+        last_epoch: int = -1,
+    ) -> None:
+        if mode not in ("triangular", "triangular2", "exp_range") and scale_fn is None:
+            raise ArgumentError(
+                f"mode is 'triangular', 'triangular2' or 'exp_range', got {mode!r}"
+            )  # fmt: skip
+        self.max_lrs = per_group(optimizer, max_lr, "max_lr")
+        down = step_size_up if step_size_down is None else step_size_down
+        self.length = float(step_size_up + down)
+        self.rise = step_size_up / self.length
+        self.mode, self.gamma, self.scale_fn = mode, gamma, scale_fn
+        self.by_cycle = mode != "exp_range" if scale_fn is None else scale_mode == "cycle"
+        self.momentum_name = momentum_of(optimizer, cycle_momentum)
+        self.base_momentum, self.max_momentum = base_momentum, max_momentum
+        if last_epoch == -1:
+            rates = per_group(optimizer, base_lr, "base_lr")
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["initial_lr"] = rate
+        super().__init__(optimizer, last_epoch)
+
+    def _scale(self, x: float) -> float:
+        if self.scale_fn is not None:
+            return self.scale_fn(x)
+        if self.mode == "triangular2":
+            return float(1 / 2.0 ** (x - 1))
+        return float(self.gamma**x) if self.mode == "exp_range" else 1.0
+
+    def closed_form(self) -> list[float]:
+        """The rates at this step; the momentum is written on the way."""
+        cycle = math.floor(1 + self.last_epoch / self.length)
+        x = 1 + self.last_epoch / self.length - cycle
+        height = x / self.rise if x <= self.rise else (x - 1) / (self.rise - 1)
+        height *= self._scale(cycle if self.by_cycle else self.last_epoch)
+        momentum = self.max_momentum - (self.max_momentum - self.base_momentum) * height
+        write_momentum(self.optimizer, self.momentum_name, momentum)
+        pairs = zip(self.base_lrs, self.max_lrs, strict=True)
+        return [base + (top - base) * height for base, top in pairs]
+
+
+def momentum_of(optimizer: Optimizer, wanted: bool) -> str:
+    """The hyper-parameter that is the momentum of an optimizer; empty when it is not cycled."""
+    names = [n for n in ("momentum", "betas") if n in optimizer.numeric and wanted]
+    if wanted and not names:
+        raise ArgumentError(
+            f"{type(optimizer).__name__} has no momentum to cycle; pass cycle_momentum=False"
+        )
+    return names[0] if names else ""
+
+
+def write_momentum(optimizer: Optimizer, name: str, momentum: float) -> None:
+    """Set the momentum of all groups, or their first beta."""
+    for group in optimizer.param_groups if name else ():
+        group[name] = momentum if name == "momentum" else (momentum, *group[name][1:])
+
+
+class ChainedScheduler(LRScheduler):
+    """Several schedules of one optimizer, stepped together.
+
+    >>> import lazygrad as lg
+    >>> from lazygrad.optim.lr_scheduler import ChainedScheduler, ConstantLR, ExponentialLR
+    >>> opt = lg.optim.SGD([lg.nn.Parameter([1.0])], lr=1.0)
+    >>> schedule = ChainedScheduler([ConstantLR(opt, 0.5, 1), ExponentialLR(opt, 0.5)])
+    >>> schedule.step()
+    >>> opt.lr
+    0.5
+    """
+
+    def __init__(
+        self, schedulers: Sequence[LRScheduler], optimizer: Optimizer | None = None
+    ) -> None:
+        if not schedulers:
+            raise ArgumentError("ChainedScheduler takes at least one schedule")
+        owner = schedulers[0].optimizer if optimizer is None else optimizer
+        if any(s.optimizer is not owner for s in schedulers):
+            raise ArgumentError("ChainedScheduler takes schedules of one optimizer")
+        self._schedulers = list(schedulers)
+        self.optimizer = owner
+        self._last_lr = [group["lr"] for group in owner.param_groups]
+
+    def step(self) -> None:
+        """Step all of them."""
+        for part in self._schedulers:
+            part.step()
+        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of its parts."""
+        return {**super().state_dict(), "_schedulers": [s.state_dict() for s in self._schedulers]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over a state dict."""
+        super().load_state_dict({k: v for k, v in state_dict.items() if k != "_schedulers"})
+        for part, held in zip(self._schedulers, state_dict["_schedulers"], strict=True):
+            part.load_state_dict(held)
 
 
 class SequentialLR(LRScheduler):
