@@ -197,7 +197,7 @@ def accesses_of(stage: Map | Reduce) -> list[Access]:
 
 # choices -----------------------------------------------------------------------------------------
 
-_GATHER, _SCATTER, _SPREAD = 10.0, 16.0, 0.3  # against a vector that is loaded or stored
+_GATHER, _SCATTER, _SPREAD = 20.0, 16.0, 0.3  # against a vector that is loaded or stored
 
 
 def _fill(n: int) -> float:
@@ -245,7 +245,7 @@ def choose_reduce(stage: Reduce, axes: Sequence[Axis]) -> tuple[tuple[int, ...],
     last = reduced[-1]
     points = prod(x.extent for x in axes) / LANES
     outputs = prod(axes[a].extent for a in kept)
-    along = points * _cost(stage, axes[last]) + 30 * outputs
+    along = points * _cost(stage, axes[last]) + 15 * outputs
     if len(reduced) > 1 and axes[last].extent % LANES:
         along += 20 * points * LANES / axes[last].extent
     best, chosen = along, last

@@ -24,7 +24,8 @@ from lazygrad.runtime.native.nest import Nest, Operand, Point, Walk, first_lanes
 from lazygrad.runtime.native.target import LANES
 from lazygrad.runtime.native.words import NativeMath, llvm_type
 
-_ACROSS_BYTES = 16384  # of accumulators: half of a first-level cache
+_NEAR, _FAR = 256, 1024  # columns of a block: accumulators near at hand, or rows of whole pages
+_MANY = 2048  # rows that are worth the latter
 State = list[Value]
 
 
@@ -224,8 +225,9 @@ class _Reduction:
         f, nest = self.f, self.nest
         axis = nest.walk.vector
         assert axis is not None
-        width = _ACROSS_BYTES // (LANES * max(_SIZE[_held(e)] for e in self.combine.elements))
-        rows = [f.stack(width * LANES * _SIZE[_held(e)]) for e in self.combine.elements]
+        many = f.cmp("icmp sge", f.i64(self.count(len(self.axes))), f.const("i64", _MANY))
+        width = f.select(many, f.const("i64", _FAR), f.const("i64", _NEAR))
+        rows = [f.stack(_FAR * LANES * _SIZE[_held(e)]) for e in self.combine.elements]
         with f.loop(0, nest.extents[axis], width) as at:
             block = nest.settle(nest.moved(point, axis, at))
             columns = f.min(f.sub(nest.extents[axis], at), width)
@@ -236,7 +238,7 @@ class _Reduction:
 
     def _rows(
         self, point: Point, rows: list[Value], counter: Value, again: Value, columns: Index,
-        left: int, width: int,
+        left: int, width: Value,
     ) -> None:  # fmt: skip
         """The loops over reduced axes; `counter` is the position along the inner group."""
         f, nest = self.f, self.nest
@@ -281,25 +283,27 @@ class _Reduction:
         for v, row in zip(state, rows, strict=True):
             f.store(_hold(f, v), f.gep(_held(element_of(v.type)), row, place))
 
-    def _tree(self, point: Point, rows: list[Value], columns: Index, width: int) -> None:
+    def _tree(self, point: Point, rows: list[Value], columns: Index, width: Value) -> None:
         """Combine the lanes of each column and store the results."""
         f, nest = self.f, self.nest
-        axis = nest.walk.vector
-        assert axis is not None
-        count = self.count(self.inner)
+        assert nest.walk.vector is not None
+        with f.loop(self.count(self.inner), LANES) as lane:  # those that no position came to
+            fresh = self.combine.start(LANES, f.splat(lane, LANES))
+            with f.loop(0, columns, LANES) as at:
+                self._store_row(rows, f.add(f.mul(lane, width), at), fresh)
+        distance = f.variable("i64", f.const("i64", LANES // 2))
+        with f.loop(0, LANES.bit_length() - 1):
+            half = f.load("i64", distance)
+            with f.loop(0, half) as lane, f.loop(0, columns, LANES) as at:
+                here = f.add(f.mul(lane, width), at)
+                other = f.add(here, f.mul(half, width))
+                pair = self._load_row(rows, here), self._load_row(rows, other)
+                self._store_row(rows, here, self.combine.merge(*pair))
+            f.store(f.i64(f.div(half, 2)), distance)
         with f.loop(0, columns, LANES) as at:
-            states = []
-            for lane in range(LANES):
-                fresh = self.combine.start(LANES, f.const(f"<{LANES} x i64>", lane))
-                found = self._load_row(rows, f.add(at, lane * width))
-                used = f.cmp("icmp sgt", f.i64(count), f.const("i64", lane))
-                states.append([f.select(used, x, y) for x, y in zip(found, fresh, strict=True)])
-            while len(states) > 1:
-                half = len(states) // 2
-                states = [self.combine.merge(states[i], states[i + half]) for i in range(half)]
             left = f.min(f.sub(columns, at), LANES)
-            here = replace(nest.moved(point, axis, at), lanes=first_lanes(f, left))
-            self.finish(here, states[0])
+            here_ = replace(nest.moved(point, nest.walk.vector, at), lanes=first_lanes(f, left))
+            self.finish(here_, self._load_row(rows, at))
 
 
 _SIZE = {"i1": 1, "i8": 1, "i16": 2, "half": 2, "i32": 4, "float": 4, "i64": 8, "double": 8}

@@ -133,8 +133,8 @@ def _free_cut(stage: Map | Reduce, axes: list[Axis], pieces: int) -> _Cut:
     axis = axes[chosen]
     axis.rows, axis.factor, axis.step = True, 1, axis.strides
     block = -(-axis.extent // pieces)
-    if chosen == vector:
-        block = -(-block // (4 * LANES)) * 4 * LANES
+    if chosen == vector:  # rows of a kilobyte: shorter ones defeat the prefetcher
+        block = -(-block // (16 * LANES)) * 16 * LANES
     return _Cut(axis.extent, min(block, axis.extent))
 
 
