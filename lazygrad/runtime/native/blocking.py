@@ -8,16 +8,19 @@ multiply-add each. Nothing chosen here reaches a bit of the result.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from lazygrad.runtime.native.tiles import SEGMENT, Tile
+from lazygrad.runtime.native.tiles import BYTES, SEGMENT, Tile
 
 PANELS = 1 << 17  # elements of a packed operand that may lie in a second-level cache
-TARGET = 1 << 18  # products of elements that are worth a piece of work of their own
-PIECES = 32  # as many as are wanted of a large product
+TARGET = 1 << 19  # products of elements that are worth a piece of work of their own
+PIECES = 16  # as many as are wanted of a large product
 
-_COPY = {"direct": 0.0, "copy": 0.15, "transpose": 0.35, "gather": 1.5}  # cycles an element
+NEAR, FAR = 1 << 18, 1 << 20  # bytes: a part of the second-level cache, more than it holds
+
+# Cycles for each element that is copied, from a cache that is near and from further away.
+_COPY = {"direct": (0.0, 0.3), "copy": (0.15, 0.5), "transpose": (0.35, 1.0), "gather": (1.5, 2.0)}
 
 
 class Side(NamedTuple):
@@ -36,6 +39,7 @@ class Blocking:
     how: str  # what becomes of the operand along the lanes
     turned: bool  # the result leaves the tile transposed
     whole: bool  # that operand is packed at once, not one segment at a time
+    depth: int  # how many terms a tile adds at once; few where a large operand lies as it is
     rows: int  # of a block, in the axes of the tile
     columns: int
     cost: float
@@ -67,19 +71,26 @@ def _role(
     tile = _tile(rows, columns, kind)
     strips = -(-rows // tile.rows)
     width = -(-columns // tile.columns) * tile.columns
+    size = BYTES[kind.element]
+    large = k * columns * size > NEAR * 2
+    depth = SEGMENT
     if columns == 1 or right.outer == 1:
-        how = "direct" if strips <= 4 or k * columns <= 4096 else "copy"
+        how = "direct" if strips <= 16 or k * columns * size <= NEAR else "copy"
+        if how == "direct" and k * columns * size > FAR:
+            depth = max(16, min(SEGMENT, NEAR // (right.inner * size) // 16 * 16))
+            tile = replace(tile, ahead=True)
     else:
         how = "transpose" if right.inner == 1 else "gather"
     part = 1 if tile.lanes == kind.lanes else 2
     steps = strips * tile.rows * width / (tile.lanes * part)
-    pack = _COPY[how] * k * columns
+    pack = _COPY[how][large] * k * columns
     cost = steps * (k + 4) + 0.4 * rows * columns * turned
-    cost += 0.0 if left.inner == 1 else 0.02 * rows * k
+    if left.inner != 1:
+        cost += rows * k * (0.02 if rows * k * size <= NEAR * 2 else 1.5)
     high, wide = _block(batch, rows, columns, k, tile, pack, cost)
-    whole = how == "direct" or min(wide, width) * k <= PANELS
+    whole = depth == SEGMENT and (how == "direct" or min(wide, width) * k <= PANELS)
     pieces = -(-rows // high)
-    return Blocking(swapped, tile, how, turned, whole, high, wide, cost + pack * pieces)
+    return Blocking(swapped, tile, how, turned, whole, depth, high, wide, cost + pack * pieces)
 
 
 def _tile(rows: int, columns: int, kind: Kind) -> Tile:
@@ -102,13 +113,14 @@ def _block(
     """Rows and columns of a block: enough pieces for the workers, few repeated copies."""
     wanted = min(PIECES, batch * rows * columns * k // TARGET) // batch
     best, choice = float("inf"), (rows, columns)
-    limit = max(tile.columns, PANELS // SEGMENT)
+    limit = max(tile.columns, PANELS // min(k + 1, SEGMENT))
+    area = PANELS if k > 128 else PANELS // 4
     for down in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256):
         high = _even(rows, down, tile.rows)
         for across in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256):
             wide = _even(columns, across, tile.columns)
             found = -(-rows // high) * -(-columns // wide)
-            fits = wide <= limit and high * wide <= PANELS
+            fits = wide <= limit and high * wide <= area
             missing = max(0, wanted - found) / max(wanted, 1)
             loss = -(-rows // high) * pack + cost * (missing + (0 if fits else 1))
             loss += -(-columns // wide) * rows * k * 0.02 + found

@@ -15,8 +15,8 @@ from math import prod
 
 from lazygrad.dtypes import BOOL, DType
 from lazygrad.ops.scalar_math import Instr
-from lazygrad.runtime.kernel import Access, Body, Contract, Kernel
-from lazygrad.runtime.native.blocking import Blocking, Kind, Side, cut
+from lazygrad.runtime.kernel import Access, Body, Contract, Kernel, Param, Scratch
+from lazygrad.runtime.native.blocking import FAR, Blocking, Kind, Side, cut
 from lazygrad.runtime.native.gemm_code import Form, Known, Place, Source, write
 from lazygrad.runtime.native.target import host
 from lazygrad.runtime.native.tiles import SEGMENT
@@ -76,7 +76,7 @@ def _accesses(stage: Contract) -> list[Access]:
 
 
 def _canonical(kernel: Kernel, stage: Contract) -> Product:
-    held = (*kernel.params, *kernel.scratch)
+    held: tuple[Param | Scratch, ...] = (*kernel.params, *kernel.scratch)
     rank = len(stage.batch)
 
     def walked(access: Access, turned: bool = False) -> Walked:
@@ -98,63 +98,67 @@ def _canonical(kernel: Kernel, stage: Contract) -> Product:
     return _folded(_merged(product))
 
 
-def _rebuilt(product: Product, change: Callable[[Walked], Walked], **more: object) -> Product:
-    parts = {
-        name: tuple(change(w) for w in getattr(product, name))
-        for name in ("left", "right", "loads", "stores")
-    }
-    return replace(product, **parts, **more)  # type: ignore[arg-type]
-
-
 def _merged(product: Product) -> Product:
     """Without batch axes of extent 1, neighbours that all accesses walk as one merged."""
-    axes = [i for i, n in enumerate(product.batch) if n != 1]
+    p = product
     groups: list[list[int]] = []
-    for axis in axes:
-        n = product.batch[axis]
-        if groups and all(w.batch[groups[-1][-1]] == n * w.batch[axis] for w in product.every()):
+    for axis, n in enumerate(p.batch):
+        if n == 1:
+            continue
+        if groups and all(w.batch[groups[-1][-1]] == n * w.batch[axis] for w in p.every()):
             groups[-1].append(axis)
         else:
             groups.append([axis])
-    return _rebuilt(
-        product,
-        lambda w: replace(w, batch=tuple(w.batch[g[-1]] for g in groups)),
-        batch=tuple(prod(product.batch[i] for i in g) for g in groups),
-    )
+
+    def fewer(w: Walked) -> Walked:
+        return replace(w, batch=tuple(w.batch[g[-1]] for g in groups))
+
+    return replace(
+        p, batch=tuple(prod(p.batch[i] for i in g) for g in groups), left=_each(p.left, fewer),
+        right=_each(p.right, fewer), loads=_each(p.loads, fewer), stores=_each(p.stores, fewer),
+    )  # fmt: skip
 
 
 def _folded(product: Product) -> Product:
-    """With the last batch axis as rows (or columns), where the other operand ignores it."""
-    while product.batch:
-        n = product.batch[-1]
-        results = (*product.loads, *product.stores)
-        if all(w.batch[-1] == 0 for w in product.right) and _follows(
-            n, product.m, [(w.batch[-1], w.outer) for w in (*product.left, *results)]
-        ):
-            moved = {id(w) for w in (*product.left, *results)}
-            step = product.m == 1
-
-            def rows(w: Walked) -> Walked:
-                outer = w.batch[-1] if step and id(w) in moved else w.outer
-                return replace(w, batch=w.batch[:-1], outer=outer)
-
-            product = _rebuilt(product, rows, batch=product.batch[:-1], m=n * product.m)
-        elif all(w.batch[-1] == 0 for w in product.left) and _follows(
-            n, product.n, [(w.batch[-1], w.outer) for w in product.right]
-            + [(w.batch[-1], w.inner) for w in results],
-        ):  # fmt: skip
-            factors, outs = {id(w) for w in product.right}, {id(w) for w in results}
-            step = product.n == 1
-
-            def columns(w: Walked) -> Walked:
-                outer = w.batch[-1] if step and id(w) in factors else w.outer
-                inner = w.batch[-1] if step and id(w) in outs else w.inner
-                return replace(w, batch=w.batch[:-1], outer=outer, inner=inner)
-
-            product = _rebuilt(product, columns, batch=product.batch[:-1], n=n * product.n)
+    """With the last batch axes as rows (or columns), where the other operand ignores them."""
+    p = product
+    while p.batch:
+        n = p.batch[-1]
+        results = (*p.loads, *p.stores)
+        down = [(w.batch[-1], w.outer) for w in (*p.left, *results)]
+        across = [(w.batch[-1], w.outer) for w in p.right]
+        across += [(w.batch[-1], w.inner) for w in results]
+        if all(w.batch[-1] == 0 for w in p.right) and _follows(n, p.m, down):
+            p = replace(
+                p, batch=p.batch[:-1], m=n * p.m, right=_each(p.right, _shorter),
+                left=_each(p.left, _shorter, outer=p.m == 1),
+                loads=_each(p.loads, _shorter, outer=p.m == 1),
+                stores=_each(p.stores, _shorter, outer=p.m == 1),
+            )  # fmt: skip
+        elif all(w.batch[-1] == 0 for w in p.left) and _follows(n, p.n, across):
+            p = replace(
+                p, batch=p.batch[:-1], n=n * p.n, left=_each(p.left, _shorter),
+                right=_each(p.right, _shorter, outer=p.n == 1),
+                loads=_each(p.loads, _shorter, inner=p.n == 1),
+                stores=_each(p.stores, _shorter, inner=p.n == 1),
+            )  # fmt: skip
         else:
             break
-    return product
+    return p
+
+
+def _each(
+    accesses: tuple[Walked, ...], change: Callable[..., Walked], **more: object
+) -> tuple[Walked, ...]:
+    return tuple(change(w, **more) for w in accesses)
+
+
+def _shorter(w: Walked, outer: bool = False, inner: bool = False) -> Walked:
+    """Without the last batch axis, whose stride one of the other axes may take."""
+    *batch, last = w.batch
+    return replace(
+        w, batch=tuple(batch), outer=last if outer else w.outer, inner=last if inner else w.inner
+    )
 
 
 def _follows(batch: int, extent: int, strides: Sequence[tuple[int, int]]) -> bool:
@@ -203,12 +207,16 @@ class _Lowering:
         values = tuple(s.value for s in stage.stores)
         plain = not stage.epilogue.instrs and not loads and values == (0,)
         trivial = plain and self.reaches(blocking)
-        self.memory(blocking, first, second, trivial)
+        shallow = blocking.depth < min(p.k, SEGMENT)
+        if shallow:
+            self.words["depth"] = blocking.depth
+        self.memory(blocking, first, second, trivial, shallow)
         epilogue = Body((), (stage.dtype, *stage.epilogue.load_dtypes), stage.epilogue.instrs)
         form = Form(
             tuple(self.words), len(self.buffers), extents, stage.dtype, blocking.tile,
-            blocking.swapped, blocking.how, blocking.turned, blocking.whole,
+            blocking.swapped, blocking.how, blocking.turned, blocking.whole, shallow,
             first, second, None if trivial else epilogue, loads, stores, values,
+            self.far(blocking, loads),
         )  # fmt: skip
         blocks = prod(p.batch) * down * across
         work = prod(p.batch) * rows * columns * max(p.k, 1) // blocks
@@ -256,6 +264,14 @@ class _Lowering:
         down, across = first.outer == 1 or p.m == 1, first.inner == 1 or p.n == 1
         return down if blocking.swapped != blocking.turned else across
 
+    def far(self, blocking: Blocking, loads: tuple[Place, ...]) -> tuple[int, ...]:
+        """The loads of an epilogue that comes from memory, row by row of a tile."""
+        p = self.product
+        if blocking.swapped or p.m * p.n * self.stage.dtype.itemsize <= FAR:
+            return ()
+        rows = [i for i, w in enumerate(p.loads) if w.inner == 1 and w.outer not in (0, 1)]
+        return tuple(rows[:4])
+
     # numbers
 
     def number(self, name: str, value: int, known: Sequence[int] = ()) -> Known:
@@ -288,7 +304,9 @@ class _Lowering:
         )
         return Source(places, body, self.side(walked, body, extent).inner == 1)
 
-    def memory(self, blocking: Blocking, first: Source, second: Source, trivial: bool) -> None:
+    def memory(
+        self, blocking: Blocking, first: Source, second: Source, trivial: bool, shallow: bool
+    ) -> None:
         """Lay out the working memory of a thread."""
         size = self.stage.dtype.itemsize
         columns = -(-blocking.columns // blocking.tile.columns) * blocking.tile.columns
@@ -305,9 +323,11 @@ class _Lowering:
                 room(name, extent * deep if source.along else depth * (extent + _PAD))
         if blocking.how != "direct":
             room("panels", columns * (self.product.k if blocking.whole else depth))
-        if not trivial or blocking.turned:
+        if not trivial or blocking.turned or shallow:
             self.words["step"] = columns + (_PAD if columns % 256 == 0 else 0)
             room("tile", blocking.rows * self.words["step"])
+            if shallow:
+                room("chains", blocking.rows * self.words["step"])
         if blocking.turned and not trivial:
             self.words["turned_step"] = blocking.rows + _PAD
             room("turned", blocking.columns * (blocking.rows + _PAD))

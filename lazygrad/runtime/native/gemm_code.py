@@ -22,7 +22,7 @@ from lazygrad.runtime.kernel import Body
 from lazygrad.runtime.native import pack
 from lazygrad.runtime.native.llvm import Function, Index, Value
 from lazygrad.runtime.native.nest import Operand, emit_map
-from lazygrad.runtime.native.tiles import ADD, SEGMENT, Tile
+from lazygrad.runtime.native.tiles import ADD, CONTINUE, SEGMENT, Tile
 from lazygrad.runtime.native.unit import Frame
 
 Known = int | str  # a number in the code, or the name of a word
@@ -62,12 +62,14 @@ class Form:
     how: str
     turned: bool
     whole: bool
+    shallow: bool
     first: Source  # broadcast, along the rows of the tile
     second: Source  # along the lanes
     epilogue: Body | None  # None: the sums are the result
     loads: tuple[Place, ...]
     stores: tuple[Place, ...]
     values: tuple[int, ...]
+    far: tuple[int, ...]  # loads of the epilogue that are fetched while the tiles are computed
 
 
 @dataclass(slots=True)
@@ -154,7 +156,9 @@ class _Writer:
             f.min(w["wide"], f.sub(w["columns"], column)),
         )  # fmt: skip
         result, step = self.target(block)
-        if form.whole:
+        if form.shallow:
+            self.by_layers(block, result, step)
+        elif form.whole:
             self.by_strips(block, result, step)
         else:
             self.by_segments(block, result, step)
@@ -163,7 +167,7 @@ class _Writer:
     def target(self, block: _Block) -> tuple[Value, Index]:
         """Where the tiles go: to their place at once if nothing is left to do."""
         form = self.form
-        if form.epilogue is not None or form.turned:
+        if form.epilogue is not None or form.turned or form.shallow:
             return self.room("tile"), self.words["step"]
         out = self.operand(form.stores[0], block.batch, *self.corner(block))
         return out.pointer, self.number(
@@ -193,9 +197,11 @@ class _Writer:
         if self.form.how != "direct":
             with self.segments() as (at, depth, _):
                 self.pack(block, right, at, depth, self.panels(at))
-        with f.loop(0, block.rows, self.tile.rows) as i:
-            with self.segments() as (at, depth, flags):
-                self.strip(block, i, left, right, at, depth, flags, result, step)
+        with (
+            f.loop(0, block.rows, self.tile.rows) as i,
+            self.segments() as (at, depth, flags),
+        ):
+            self.strip(block, i, left, right, at, depth, flags, (result, result), step)
 
     def by_segments(self, block: _Block, result: Value, step: Index) -> None:
         """Segment by segment: pack it, then all strips of rows."""
@@ -207,7 +213,30 @@ class _Writer:
             if form.how != "direct":
                 self.pack(block, right, start, depth, self.room("panels"))
             with f.loop(0, block.rows, self.tile.rows) as i:
-                self.strip(block, i, left, right, start, depth, flags, result, step)
+                self.strip(block, i, left, right, start, depth, flags, (result, result), step)
+
+    def by_layers(self, block: _Block, result: Value, step: Index) -> None:
+        """A few rows of an operand that lies as it is at a time: the chains wait in memory."""
+        f = self.f
+        chains, layer = self.room("chains"), self.words["depth"]
+        with self.segments() as (at, depth, _):
+            left = self.factor(block, True, at, depth)
+            right = self.factor(block, False, at, depth)
+            first = f.cmp("icmp eq", at, f.i64(0))
+            with f.loop(0, depth, layer) as k:
+                rest = f.i64(f.sub(depth, k))
+                last = f.cmp("icmp sle", rest, layer)
+                ends = f.bin("or", first, last)
+                out, start = f.select(ends, result, chains), f.select(first, result, chains)
+                add = f.bin("and", last, f.cmp("icmp ne", at, f.i64(0)))
+                go_on = f.cmp("icmp ne", k, f.i64(0))
+                zero = f.i64(0)
+                flags = f.bin(
+                    "or", f.select(add, f.i64(ADD), zero), f.select(go_on, f.i64(CONTINUE), zero)
+                )
+                terms = f.i64(f.min(layer, rest))
+                with f.loop(0, block.rows, self.tile.rows) as i:
+                    self.strip(block, i, left, right, k, terms, flags, (out, start), step)
 
     def panels(self, at: Index) -> Value:
         """The panels of a segment: they lie one after another."""
@@ -217,9 +246,9 @@ class _Writer:
 
     def strip(
         self, block: _Block, i: Value, left: _Strided, right: _Strided, at: Index, depth: Value,
-        flags: Value, result: Value, step: Index,
+        flags: Value, ends: tuple[Value, Value], step: Index,
     ) -> None:  # fmt: skip
-        """The tiles of a strip of rows, for a segment that begins at `at`."""
+        """The tiles of a strip of rows, for terms that begin at `at`."""
         f, tile = self.f, self.tile
         rows = f.i64(f.min(tile.rows, f.sub(block.rows, i)))
         a = self.at(left.pointer, (i, left.outer), (at, left.inner))
@@ -229,15 +258,27 @@ class _Writer:
             if packed
             else self.at(right.pointer, (at, right.inner))
         )
-        out = self.at(result, (i, step))
+        out, start = (self.at(end, (i, step)) for end in ends)
         with f.loop(0, block.columns, tile.columns) as j:
             b = f.gep(self.element, base, f.mul(j, depth) if packed else j)
-            c = f.gep(self.element, out, j)
+            c, s = f.gep(self.element, out, j), f.gep(self.element, start, j)
+            for k in self.form.far:
+                self.fetch(self.form.loads[k], block, i, j)
             f.call_internal(
                 self.tiles, a, f.i64(left.outer), f.i64(left.inner), b,
-                f.i64(tile.columns if packed else right.inner), depth, c, f.i64(step), c, rows,
+                f.i64(tile.columns if packed else right.inner), depth, c, f.i64(step), s, rows,
                 f.i64(f.sub(block.columns, j)), flags,
             )  # fmt: skip
+
+    def fetch(self, place: Place, block: _Block, i: Value, j: Value) -> None:
+        """Ask for what the epilogue reads at a tile."""
+        f, tile = self.f, self.tile
+        corner = f.add(block.row, i), f.add(block.column, j)
+        operand = self.operand(place, block.batch, *corner)
+        for r in range(tile.rows):
+            line = f.gep(operand.element, operand.pointer, f.mul(r, operand.strides[-2]))
+            for byte in range(0, tile.columns * place.dtype.itemsize, 64):
+                f.prefetch(f.gep("i8", line, byte), 2, write=True)
 
     def pack(self, block: _Block, right: _Strided, at: Index, depth: Value, panels: Value) -> None:
         """The operand along the lanes, from the inner position `at` on, in panels."""
@@ -308,10 +349,16 @@ class _Writer:
     def end(self, block: _Block, result: Value, step: Index) -> None:
         """The epilogue over the block."""
         f, form = self.f, self.form
-        if form.epilogue is None and not form.turned:
+        if form.epilogue is None and not form.turned and not form.shallow:
             return
         corner = self.corner(block)
         rows, columns = f.i64(block.rows), f.i64(block.columns)
+        if form.epilogue is None and not form.turned:
+            out = self.operand(form.stores[0], block.batch, *corner)
+            across = self.number(form.stores[0].inner if form.swapped else form.stores[0].outer)
+            copy = pack.copy(self.element, self.tile.lanes)
+            f.call_internal(copy, result, f.i64(step), out.pointer, f.i64(across), rows, columns)
+            return
         if form.turned:
             turn = pack.transpose(self.element, self.tile.lanes)
             if form.epilogue is None:

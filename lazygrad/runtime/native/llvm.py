@@ -124,9 +124,7 @@ class Function:
 
     def cmp(self, predicate: str, x: Value, y: Value) -> Value:
         """A comparison: `cmp("icmp slt", x, y)`; gives i1 or a vector of i1."""
-        return self.emit(
-            f"{predicate} {x.type} {x.text}, {y.text}", vector("i1", lanes_of(x.type))
-        )
+        return self.emit(f"{predicate} {x.type} {x.text}, {y.text}", vector("i1", lanes_of(x.type)))
 
     def select(self, c: Value, x: Value, y: Value) -> Value:
         """`x` where `c` holds, else `y`."""
@@ -223,6 +221,12 @@ class Function:
         self.declared[f"declare void {name}({x.type}, ptr, i32 immarg, {mask.type})"] = None
         self.line(f"call void {name}({x}, {at}, i32 {_align(x.type)}, {mask})")
 
+    def prefetch(self, at: Value, locality: int = 3, write: bool = False) -> None:
+        """A hint that the cache line at an address is needed soon; 3: by the first level."""
+        name = "@llvm.prefetch.p0"
+        self.declared[f"declare void {name}(ptr, i32 immarg, i32 immarg, i32 immarg)"] = None
+        self.line(f"call void {name}({at}, i32 {int(write)}, i32 {locality}, i32 1)")
+
     def variable(self, type_: str, value: Value | None = None) -> Value:
         """A stack slot for a loop-carried value; read with `load`, written with `store`."""
         name = self.fresh("slot")
@@ -245,7 +249,7 @@ class Function:
         return x if isinstance(x, Value) else Value(str(x), "i64")
 
     def add(self, x: Index, y: Index) -> Index:
-        """x + y, folded where known."""
+        """X + y, folded where known."""
         if isinstance(x, int) and isinstance(y, int):
             return x + y
         if y == 0 or x == 0:
@@ -253,7 +257,7 @@ class Function:
         return self.emit(f"add nsw i64 {self.i64(x).text}, {self.i64(y).text}", "i64")
 
     def sub(self, x: Index, y: Index) -> Index:
-        """x - y, folded where known."""
+        """X - y, folded where known."""
         if isinstance(x, int) and isinstance(y, int):
             return x - y
         if y == 0:
@@ -261,7 +265,7 @@ class Function:
         return self.emit(f"sub nsw i64 {self.i64(x).text}, {self.i64(y).text}", "i64")
 
     def mul(self, x: Index, y: Index) -> Index:
-        """x * y, folded where known."""
+        """X * y, folded where known."""
         if isinstance(x, int) and isinstance(y, int):
             return x * y
         if x == 0 or y == 0:
@@ -271,7 +275,7 @@ class Function:
         return self.emit(f"mul nsw i64 {self.i64(x).text}, {self.i64(y).text}", "i64")
 
     def div(self, x: Index, y: Index) -> Index:
-        """x / y for x, y >= 0, folded where known."""
+        """X / y for x, y >= 0, folded where known."""
         if isinstance(x, int) and isinstance(y, int):
             return x // y
         if y == 1:
@@ -279,7 +283,7 @@ class Function:
         return self.emit(f"udiv i64 {self.i64(x).text}, {self.i64(y).text}", "i64")
 
     def rem(self, x: Index, y: Index) -> Index:
-        """x % y for x, y >= 0, folded where known."""
+        """X % y for x, y >= 0, folded where known."""
         if isinstance(x, int) and isinstance(y, int):
             return x % y
         if y == 1:

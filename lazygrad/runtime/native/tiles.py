@@ -9,10 +9,12 @@ is that of Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplica
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from lazygrad.runtime.native.llvm import Function, Value, vector
 
+BYTES = {"float": 4, "double": 8, "i8": 1, "i16": 2, "i32": 4, "i64": 8}
 SEGMENT = 512  # terms of one chain; a longer sum adds up the chains of its segments, in order
 
 CONTINUE = 1  # the chains go on from what `start` holds
@@ -28,6 +30,7 @@ class Tile:
     vectors: int
     rows: int
     logical: bool = False  # or of ands in place of a sum of products
+    ahead: bool = False  # B lies where it is: its next panel is fetched meanwhile
 
     @property
     def columns(self) -> int:
@@ -50,7 +53,7 @@ class _Writer:
         self.tile = tile
         name = f"tile_{tile.element}_{tile.rows}x{tile.vectors}x{tile.lanes}"
         self.f = f = Function(
-            name + ("_any" if tile.logical else ""),
+            name + "_any" * tile.logical + "_ahead" * tile.ahead,
             [
                 ("ptr", "a"), ("i64", "a_row"), ("i64", "a_k"), ("ptr", "b"), ("i64", "b_k"),
                 ("i64", "k"), ("ptr", "c"), ("i64", "c_row"), ("ptr", "start"), ("i64", "rows"),
@@ -79,6 +82,10 @@ class _Writer:
         at_b = f.variable("ptr", b)
         with f.loop(0, k):
             here, there = f.load("i64", at_a), f.load("ptr", at_b)
+            if tile.ahead:
+                for byte in range(0, tile.columns * BYTES[tile.element], 64):
+                    beyond = f.gep(tile.element, there, tile.columns)
+                    f.prefetch(f.gep("i8", beyond, byte), 2)
             right = [
                 f.masked_load(self.type, f.gep(tile.element, there, v * tile.lanes), mask)
                 for v, mask in enumerate(self.masks)
@@ -106,11 +113,11 @@ class _Writer:
         f = self.f
         return f.cmp("icmp ne", f.bin("and", f.params[11], f.i64(bit)), f.i64(0))
 
-    def each_row(self, body: object) -> None:
+    def each_row(self, body: Callable[[int], None]) -> None:
         f = self.f
         for r in range(self.tile.rows):
             with f.when(f.cmp("icmp slt", f.i64(r), f.params[9])):
-                body(r)  # type: ignore[operator]
+                body(r)
 
     def row(self, base: Value, r: int) -> Value:
         f = self.f

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lazygrad.dtypes import DType, as_dtype
+from lazygrad.dtypes import (
+    DType,
+    as_dtype,
+    bfloat16,
+    float16,
+    float32,
+    float64,
+    int8,
+    int64,
+    uint8,
+)  # fmt: skip
 from lazygrad.runtime.kernel import Kernel
+from lazygrad.runtime.native import blocking, gemm
+from lazygrad.runtime.native.blocking import Blocking, Side
 from lazygrad.runtime.native.gemm import contract_units
 from lazygrad.runtime.native.jit import compile_units
-from lazygrad.runtime.native.unit import Unit
-from tests.runtime.building import Build
+from lazygrad.runtime.native.tiles import SEGMENT, Tile
+from lazygrad.runtime.native.unit import Unit, Unsupported
+from lazygrad.runtime.reference import interpret
+from tests.runtime.building import Build, index
 
 Array = NDArray[Any]
 _FUNCTION = ctypes.CFUNCTYPE(
@@ -148,3 +164,200 @@ def test_bits_are_those_of_the_chain_in_every_layout(shape: tuple[int, int, int]
     for layouts in [(a, b) for a in ("C", "T", "gaps", "steps") for b in ("C", "T", "steps")]:
         found = run(*product(x, y, layouts))[-1].reshape(m, n)
         np.testing.assert_array_equal(found, expected, err_msg=str(layouts))
+
+
+def variants(m: int, n: int, k: int) -> Iterator[tuple[str, Blocking]]:
+    """Ways to cut a product that the shape rule would not all choose."""
+    here = gemm.host()
+    for element_rows in (1, 3, 8):
+        for lanes, vectors in ((here.lanes, 1), (here.lanes, 2), (max(here.lanes // 2, 2), 1)):
+            for swapped in (False, True):
+                tile = Tile("float", lanes, vectors, element_rows)
+                first, second = (n, m) if swapped else (m, n)
+                for high, wide in ((first, second), (element_rows * 2, tile.columns)):
+                    for whole, depth in ((True, SEGMENT), (False, SEGMENT), (False, 16)):
+                        if swapped and depth != SEGMENT:
+                            continue
+                        how = "transpose" if swapped else "copy" if depth == SEGMENT else "direct"
+                        yield (
+                            f"{element_rows}x{vectors}x{lanes} {swapped} {high} {wide} {whole}",
+                            Blocking(swapped, tile, how, swapped, whole, depth, high, wide, 0.0),
+                        )
+
+
+def test_no_way_to_cut_a_product_changes_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    m, n, k = 21, 37, 530
+    x, y = normal(m, k), normal(k, n, seed=1)
+    expected = chain(x, y)
+    kernel, arrays = product(x, y)
+    for name, way in variants(m, n, k):
+        monkeypatch.setattr(gemm, "cut", lambda *_, way=way: way)
+        found = run(kernel, arrays)[-1].reshape(m, n)
+        np.testing.assert_array_equal(found, expected, err_msg=name)
+
+
+def test_pieces_of_the_grid_do_not_change_a_bit() -> None:
+    x, y = normal(150, 300), normal(300, 170, seed=1)
+    kernel, arrays = product(x, y, ("C", "T"))
+    (unit,) = contract_units(kernel)
+    assert unit.rows > 3
+    whole = run(kernel, arrays, pieces=unit.rows)[-1]
+    for pieces in (1, 2, 3):
+        np.testing.assert_array_equal(run(kernel, arrays, pieces)[-1], whole)
+
+
+def test_a_row_has_the_bits_of_the_same_row_among_others() -> None:
+    x, y = normal(64, 700), normal(700, 50, seed=1)
+    whole = run(*product(x, y))[-1].reshape(64, 50)
+    for m in (1, 2, 9, 33):
+        np.testing.assert_array_equal(run(*product(x[:m], y))[-1].reshape(m, 50), whole[:m])
+    turned = run(*product(y.T.copy(), x.T.copy()))[-1].reshape(50, 64)
+    np.testing.assert_array_equal(turned.T, whole)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ((7,), (7,)), ((2, 3), (2, 3)), ((2, 3), (3,)), ((2, 3), ()), ((), (5,)), ((1, 4), (3, 1)),
+        ((2, 1, 3), (4, 1)),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("layouts", [("C", "C"), ("T", "T"), ("gaps", "T"), ("C", "gaps")])
+@pytest.mark.parametrize("mnk", [(5, 7, 9), (1, 18, 4), (20, 1, 6)], ids=str)
+def test_batches_broadcast(
+    left: tuple[int, ...], right: tuple[int, ...], layouts: tuple[str, str],
+    mnk: tuple[int, int, int],
+) -> None:  # fmt: skip
+    m, n, k = mnk
+    x, y = normal(*left, m, k), normal(*right, k, n, seed=1)
+    expected = chain(x, y)
+    found = run(*product(x, y, layouts))[-1].reshape(expected.shape)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [float64, int64, int8, uint8, float16, bfloat16], ids=str)
+@pytest.mark.parametrize("layouts", [("C", "C"), ("T", "C"), ("C", "T"), ("steps", "steps")])
+def test_every_dtype(dtype: DType, layouts: tuple[str, str]) -> None:
+    rng = np.random.default_rng(0)
+    m, n, k = 19, 37, 45
+    half = dtype in (float16, bfloat16)
+    if dtype.is_floating_point:
+        x, y = (rng.standard_normal(s).astype(dtype.dtype) for s in ((m, k), (k, n)))
+    else:
+        x, y = (rng.integers(0, 100, s).astype(dtype.dtype) for s in ((m, k), (k, n)))
+    kernel, arrays = product(x, y, layouts, accumulator=float32 if half else None)
+    found = run(kernel, arrays)[-1].reshape(m, n)
+    if half:
+        expected = chain(x.astype(np.float32), y.astype(np.float32)).astype(dtype.dtype)
+        np.testing.assert_array_equal(found.astype(np.float32), expected.astype(np.float32))
+    elif dtype is float64:
+        np.testing.assert_allclose(found, x @ y, rtol=1e-13)
+    else:
+        np.testing.assert_array_equal(found, x @ y)
+
+
+def compare(kernel: Kernel, arrays: list[Array]) -> None:
+    """Run natively and by the reference; results are close, what is only read is untouched."""
+    expected = [a.copy() for a in arrays]
+    interpret(kernel, expected)
+    for param, found, wanted in zip(kernel.params, run(kernel, arrays), expected, strict=True):
+        if param.mode == "in":
+            np.testing.assert_array_equal(found, wanted)
+        else:
+            np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("mnk", [(9, 40, 20), (40, 9, 700), (1, 33, 5), (33, 1, 5), (2, 3, 0)])
+@pytest.mark.parametrize("layouts", [("C", "C"), ("C", "T"), ("T", "C")])
+@pytest.mark.parametrize("batch", [(), (3,)], ids=str)
+def test_epilogue_reads_and_stores_more_than_the_sums(
+    mnk: tuple[int, int, int], layouts: tuple[str, str], batch: tuple[int, ...]
+) -> None:
+    m, n, k = mnk
+    build, arrays, loads = Build(1), [], []
+    for matrix, layout in zip((normal(*batch, m, k), normal(*batch, k, n)), layouts, strict=True):
+        flat, strides, offset = strided(matrix, layout)
+        loads.append(build.param((flat.size,)).at(strides, offset))
+        arrays.append(flat)
+    rank = len(batch)
+    bias, weight, rate = build.param((n,)), build.param((*batch, m, n), "inout"), build.param(())
+    turned = build.param((*batch, n, m))
+    out = build.param((*batch, m, n), "out")
+    for b in (bias, weight, rate, turned, out):
+        arrays.append(normal(*b.shape, seed=b.number).ravel())
+
+    def words(q: Any, acc: Any, b: Any, w: Any, r: Any, t: Any) -> Any:
+        column = q.cast(index(q, rank + 1, int64), float32)
+        step = q.mul(r, q.add(q.add(acc, b), q.mul(t, column)))
+        return q.sub(w, step), q.maximum(acc, q.const(0.0, acc))
+
+    axes = tuple(range(rank))
+    build.contract(
+        batch, (m, n, k), *loads, [weight.at(), out.at()],
+        loads=[
+            bias.over(*(None for _ in axes), None, 0), weight.at(), rate.at((0,) * (rank + 2)),
+            turned.over(*axes, rank + 1, rank),
+        ],
+        epilogue=words,
+    )  # fmt: skip
+    compare(build.kernel(), arrays)
+
+
+@pytest.mark.parametrize("layouts", [("C", "C"), ("C", "T"), ("T", "C"), ("steps", "steps")])
+@pytest.mark.parametrize("mnk", [(9, 40, 20), (70, 70, 600), (1, 5, 3)], ids=str)
+def test_prologues(mnk: tuple[int, int, int], layouts: tuple[str, str]) -> None:
+    m, n, k = mnk
+    build, arrays, loads = Build(1), [], []
+    for matrix, layout in zip((normal(m, k), normal(k, n, seed=1)), layouts, strict=True):
+        flat, strides, offset = strided(matrix, layout)
+        loads.append(build.param((flat.size,)).at(strides, offset))
+        arrays.append(flat)
+    out = build.param((m, n), "out")
+    arrays.append(np.zeros(m * n, np.float32))
+    build.contract(
+        (), (m, n, k), *loads, [out.at()],
+        prologue=(
+            lambda q, x: q.add(x, q.cast(index(q, 0, int64), float32)),
+            lambda q, y: q.mul(y, q.cast(index(q, 0, int64), float32)),
+        ),
+    )  # fmt: skip
+    expected = [a.copy() for a in arrays]
+    interpret(build.kernel(), expected)
+    found = run(build.kernel(), arrays)[-1]
+    np.testing.assert_allclose(found, expected[-1], rtol=1e-3, atol=1e-4 * np.abs(found).max())
+
+
+def test_results_in_any_layout() -> None:
+    x, y = normal(20, 70), normal(70, 35, seed=1)
+    expected = chain(x, y)
+    for strides, size in (((1, 20), 700), ((72, 2), 20 * 72), ((35, 1), 700)):
+        build = Build(1)
+        a, b = build.param((20, 70)), build.param((70, 35))
+        out = build.param((size,), "out")
+        build.contract((), (20, 35, 70), a.at(), b.at(), [out.at(strides)])
+        flat = run(build.kernel(), [x.ravel(), y.ravel(), np.zeros(size, np.float32)])[-1]
+        view = np.lib.stride_tricks.as_strided(flat, (20, 35), [4 * s for s in strides])
+        np.testing.assert_array_equal(view, expected)
+
+
+def test_shapes_choose_the_roles() -> None:
+    kind = blocking.Kind("float", 16, 32)
+    weight = Side(4096, 1)  # (out, in), the columns of the product in rows
+    skinny = blocking.cut(1, 8, 4096, 4096, Side(4096, 1), weight, 1, kind)
+    assert skinny.swapped and skinny.tile.lanes == 8
+    gradient = blocking.cut(1, 4096, 4096, 8, Side(1, 4096), Side(1, 4096), 1, kind)
+    assert not gradient.swapped and gradient.how == "direct"
+    small = blocking.cut(1, 32, 64, 64, Side(64, 1), Side(64, 1), 1, kind)
+    assert (small.rows, small.columns) in {(32, 64), (64, 32)}
+    large = blocking.cut(1, 1024, 1024, 1024, Side(1024, 1), Side(1, 1024), 1, kind)
+    assert large.rows * large.columns * 8 <= 1024 * 1024
+
+
+def test_what_only_the_reference_computes_is_refused() -> None:
+    kernel, _ = product(normal(3, 4), normal(4, 5))
+    with pytest.raises(Unsupported, match="beside other stages"):
+        contract_units(replace(kernel, stages=kernel.stages * 2))
+
+
+def test_nothing_to_compute_is_no_unit() -> None:
+    assert contract_units(product(normal(0, 4), normal(4, 5))[0]) == []
