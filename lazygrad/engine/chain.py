@@ -9,6 +9,7 @@ chain: it becomes ordinary `call` nodes, and the general mechanism takes over wi
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,12 +18,14 @@ import numpy as np
 
 from lazygrad.config import config
 from lazygrad.engine.body import Vjp, append_call, one_like, project
+from lazygrad.engine.gradients import Gradients
 from lazygrad.engine.graph import Graph, Node, Saved, register_handle
+from lazygrad.engine.light import SLOTS
 from lazygrad.engine.modes import LOCK, STATE
 from lazygrad.engine.random import key_node
 from lazygrad.engine.realize import WRITES
-from lazygrad.engine.step import GradSlots, Step
-from lazygrad.engine.storage import Ref, Storage
+from lazygrad.engine.step import Steady, Step
+from lazygrad.engine.storage import WATCH, Ref, Storage
 from lazygrad.engine.tensor import Tensor
 from lazygrad.ops.opdef import Array
 from lazygrad.shapes import numel
@@ -32,73 +35,137 @@ if TYPE_CHECKING:
     from lazygrad.engine.replay import Replay
     from lazygrad.engine.subgraph import Subgraph
 
+GONE = -1  # no version of a storage
 Feed = Any  # Ref: a pinned version; ndarray: a private copy, None once used; (seed, counter)
 
 
+class Pins:
+    """Versions that are not written over while this lives."""
+
+    __slots__ = ("held", "refs")
+
+    def __init__(self, refs: list[Ref]) -> None:
+        self.refs = refs
+        self.held = False
+        self.hold()
+
+    def hold(self) -> None:
+        """Keep the versions."""
+        if not self.held:
+            self.held = True
+            for ref in self.refs:
+                ref.pins += 1
+
+    def release(self) -> None:
+        """The versions may be overwritten."""
+        if self.held:
+            self.held = False
+            for ref in self.refs:
+                ref.pins -= 1
+
+    def __del__(self) -> None:
+        self.release()
+
+
 class Call:
-    """A captured call: its replay and the values that it was called on."""
+    """A captured call: its replay and the values that it was called on.
+
+    `given` has the values of the arguments: a private copy, a version of a tensor, or (seed,
+    counter). What the function reads from outside is in the storages. The newest call does not pin
+    these versions until something is about to be written (`WATCH.reader`); usually that is its own
+    update, and nothing is ever pinned.
+    """
 
     __slots__ = (
-        "__weakref__", "back", "feeds", "graph", "handles", "node", "refs", "replay",
+        "__weakref__", "back", "given", "graph", "handles", "node", "pins", "replay",
         "requires_grad", "values",
     )  # fmt: skip
 
-    def __init__(self, replay: Replay, feeds: list[Feed], graph: Graph, requires: bool) -> None:
+    def __init__(self, replay: Replay, given: list[Feed], graph: Graph, requires: bool) -> None:
         self.replay = replay
-        self.feeds = feeds
+        self.given = given
         self.graph = graph
         self.requires_grad = requires
-        self.refs = [f for f in feeds if type(f) is Ref]
-        for ref in self.refs:
-            ref.pins += 1
+        self.pins: Pins | None = None
         self.values: list[Array] | None = None
         self.back: BackCall | None = None
         self.node: Node | None = None
-        self.handles: list[weakref.ref[Tensor]] = []
+        if WATCH.reader is not None:
+            WATCH.settle()
+        WATCH.reader = me = weakref.ref(self)
         if requires:
-            graph.calls = [r for r in graph.calls if r() is not None]
-            graph.calls.append(weakref.ref(self))
+            if graph.calls:
+                graph.calls = [r for r in graph.calls if (c := r()) is not None and c.is_open]
+            graph.calls.append(me)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may still become a node."""
+        return self.node is None and self.values is None
+
+    def pin(self) -> None:
+        """The versions that it reads must stay."""
+        if self.pins is None and self.is_open:
+            refs = [s.ref for s in self.replay.read]
+            self.pins = Pins(refs + [f for f in self.given if type(f) is Ref])
 
     def settle(self) -> None:
         """Become a node, unless the backward pass is under way: its place no longer matters."""
         if self.node is None and self.values is None and self.back is None:
             self.materialize()
 
+    def result(self) -> LazyTensor:
+        """The lazy tensor of a call with one result."""
+        t = _lazy(self, 0)
+        self.handles = [weakref.ref(t)]
+        return t
+
     def results(self) -> list[Tensor]:
         """The lazy tensors that the caller gets."""
-        found: list[Tensor] = [_lazy(self, i) for i in range(self.replay.captured.results)]
+        found = [_lazy(self, i) for i in range(self.replay.captured.results)]
         self.handles = [weakref.ref(t) for t in found]
-        return found
+        return [*found]
 
     def spec(self, index: int) -> Node:
         """The traced node of a result: its shape and dtype."""
         return self.replay.body.outputs[index]
 
-    def unpin(self) -> None:
-        """The versions may be overwritten."""
-        for ref in self.refs:
-            ref.pins -= 1
-        self.refs = []
+    def has_moved(self) -> bool:
+        """Whether something that it reads has been written since, or will have been."""
+        if WRITES and any(s.pending is not None for s in self.replay.read):
+            return True
+        return self.pins is not None and not all(r.storage.is_current(r) for r in self.pins.refs)
 
-    def __del__(self) -> None:
-        self.unpin()
-
-    def feed(self, index: int) -> Array:
-        """The array of an input."""
-        what = self.feeds[index]
+    def feed(self, place: int) -> Array:
+        """The array of an argument."""
+        what = self.given[place]
         if type(what) is Ref:
             return what.array()
         return np.array(what, np.uint64) if type(what) is tuple else what
+
+    def _feeds(self) -> list[Feed]:
+        """What each input is, in their order."""
+        read = self.replay.read
+        if self.pins is None:  # it has run, and its update has written to them since
+            versions = iter([Ref(s, GONE) for s in read])
+        else:
+            versions = iter(self.pins.refs)
+        given = iter(self.given)
+        return [
+            next(given) if source.storage is None else next(versions)
+            for source in self.replay.captured.inputs
+        ]
 
     def materialize(self) -> Node:
         """Become an ordinary `call` node."""
         if self.node is not None:
             return self.node
+        self.pin()
         graph, body = self.graph, self.replay.body
         later = graph.settle_calls(self) if self.requires_grad else []
         transient: list[Storage] = []
         nodes = []
-        for what, inner in zip(self.feeds, body.inputs, strict=True):
+        for what, inner in zip(self._feeds(), body.inputs, strict=True):
             if type(what) is tuple:
                 nodes.append(key_node(graph, *what))
                 continue
@@ -120,7 +187,7 @@ class Call:
         for storage in transient:
             storage.call = weakref.ref(call)
         self._hand_over(call)
-        self.unpin()
+        self.pins = None
         if self.back is not None:
             self.back.materialize()
         return call
@@ -141,47 +208,75 @@ class Call:
 
         With `assign` old gradients are replaced, not added to.
         """
-        if self.node is not None or self.values is not None or self.back is not None:
+        if not self.is_open or self.back is not None or not self.requires_grad:
             return False
-        if numel(self.spec(root).shape) != 1 or not self.requires_grad:
-            return False
-        leaves: list[Any] = [s.leaf() for s in self.replay.leaves()]
-        for leaf in leaves:
-            if leaf is None or leaf._hooks or (leaf._grad is not None and not assign):
+        found = self.replay.shared.get(root)
+        if found is None or not (
+            found[1].joined
+            and (found[1].cleared or assign)
+            and found[1].waiting is None
+            and found[1].plain_at == config.epoch
+        ):
+            found = self._share(root, assign)
+            if found is None:
                 return False
-        vjp = self.replay.body.vjp((root,), self.replay.leaf_inputs)
-        if len(vjp.grads) != len(leaves):
-            return False
-        self.back = back = BackCall(self, root, vjp)
-        for i, leaf in enumerate(leaves):
-            leaf._grad = t = _lazy(back, i)
-            back.handles.append(weakref.ref(t))
+        self.back = BackCall(self, root, *found)
+        found[1].wait(self.back)
         return True
+
+    def _share(self, root: int, assign: bool) -> tuple[Vjp, Gradients] | None:
+        """The backward pass and what the leaves will share, where it is a plain one."""
+        if numel(self.spec(root).shape) != 1:
+            return None
+        storages = self.replay.leaves()
+        for leaf in [s.leaf() for s in storages]:
+            if leaf is None or leaf._hooks or (leaf._has_grad and not assign):
+                return None
+        vjp = self.replay.body.vjp((root,), self.replay.leaf_inputs)
+        if len(vjp.grads) != len(storages):
+            return None
+        before = self.replay.shared.get(root)
+        shared = Gradients.over(
+            [s.owner for s in storages if s.owner is not None],
+            [(n.shape, n.dtype.dtype) for n in vjp.body.outputs[: vjp.body.results]],
+            None if before is None else before[1],
+        )
+        shared.plain_at = config.epoch
+        self.replay.shared[root] = vjp, shared
+        return vjp, shared
 
     def run_alone(self) -> None:
         """Compute the results of a call that needs no gradient."""
         step = self.replay.alone()
         outputs = [np.empty(shape, dtype) for shape, dtype in step.specs]
-        step.run(lambda kind, what: self.feed(what), outputs)
+        step.run(lambda kind, place: self.feed(place), outputs)
         self.finish(outputs)
 
-    def finish(self, outputs: Sequence[Array]) -> None:
+    def finish(self, outputs: list[Array]) -> None:
         """The results have values; the arguments are not needed any more."""
-        self.values = list(outputs)
-        self.unpin()
-        self.feeds = [f if type(f) is not np.ndarray else None for f in self.feeds]
+        self.values = outputs
+        if self.pins is not None:
+            self.pins.release()
+        self.given = [f if type(f) is not np.ndarray else None for f in self.given]
 
 
 class BackCall:
     """The backward pass of a `Call` from one of its results."""
 
-    __slots__ = ("call", "handles", "root", "vjp")
+    __slots__ = ("call", "handles", "root", "shared", "vjp")
 
-    def __init__(self, call: Call, root: int, vjp: Vjp) -> None:
+    def __init__(self, call: Call, root: int, vjp: Vjp, shared: Gradients) -> None:
         self.call = call
         self.root = root
         self.vjp = vjp
-        self.handles: list[weakref.ref[Tensor]] = []
+        self.shared = shared
+        self.handles: list[weakref.ref[LazyTensor]] = []
+
+    def give_out(self) -> list[Tensor]:
+        """A lazy tensor for each gradient: somebody looks."""
+        found = [_lazy(self, i) for i in range(len(self.vjp.grads))]
+        self.handles = [weakref.ref(t) for t in found]
+        return [*found]
 
     def spec(self, index: int) -> Node:
         """The traced node of a gradient."""
@@ -189,6 +284,8 @@ class BackCall:
 
     def materialize(self) -> None:
         """Become an ordinary backward call; the forward does so first."""
+        if self.shared.waiting is self:
+            self.shared.settle()
         if self.call.node is None:
             self.call.materialize()  # comes back here
             return
@@ -213,9 +310,38 @@ def append_backward(graph: Graph, call: Node, vjp: Vjp, root: int, sources: Sequ
 
 
 class LazyTensor(Tensor):
-    """A result of a call that is no node yet; asking for its node makes it one."""
+    """A result of a call that is no node yet; asking for its node makes it one.
+
+    Its slots but `_lazy` are empty until somebody asks for one.
+    """
 
     __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in SLOTS and name != "_node":
+            self._fill()
+            return getattr(self, name)
+        return super().__getattr__(name)
+
+    def _fill(self) -> None:
+        """Give it what an ordinary tensor begins with; once only, so that nothing is lost."""
+        self._storage = None
+        self._requires_grad = False
+        self._gradient = None
+        self._hooks = None
+        self._graph = None
+        self._weak = False
+        self._retains = False
+        self._escaped = None
+        self._anchor = None
+        self._group = None
+        self._label = ""
+
+    def _become(self, array: Array) -> None:
+        """Make it a leaf over its value."""
+        _ordinary(self)
+        self._node = None
+        self._storage = Storage(array)
 
     @property
     def _node(self) -> Any:
@@ -229,7 +355,7 @@ class LazyTensor(Tensor):
 
     @_node.setter
     def _node(self, node: Any) -> None:
-        self.__class__ = Tensor  # type: ignore[assignment]
+        _ordinary(self)
         self._node = node
 
     @property
@@ -259,6 +385,16 @@ class LazyTensor(Tensor):
         """Whether it needs no gradient."""
         return not self.requires_grad
 
+    def retain_grad(self) -> None:
+        """Keep `.grad` for this tensor although it is not a leaf."""
+        assert self._node is not None  # an ordinary tensor from here on
+        self.retain_grad()
+
+    def register_hook(self, hook: Any) -> Any:
+        """Call `hook(grad)` in each backward pass; what it returns replaces the gradient."""
+        assert self._node is not None
+        return self.register_hook(hook)
+
     def backward(
         self,
         gradient: Tensor | None = None,
@@ -266,26 +402,40 @@ class LazyTensor(Tensor):
         create_graph: bool = False,
     ) -> None:
         """Add the gradients of this tensor to `.grad` of the leaves it depends on."""
-        plain = gradient is None and not retain_graph and not create_graph
-        if not (plain and self._start_backward()):
-            super().backward(gradient, retain_graph, create_graph)
+        if gradient is None and not retain_graph and not create_graph:
+            source, index = self._lazy
+            if type(source) is Call and STATE.capture is None:
+                with LOCK:
+                    if source.start_backward(index):
+                        return
+        super().backward(gradient, retain_graph, create_graph)
 
     def backprop(self) -> None:
         """As `backward()`, but `.grad` of the leaves is assigned, not added to."""
-        if not self._start_backward(assign=True):
-            super().backprop()
-
-    def _start_backward(self, assign: bool = False) -> bool:
         source, index = self._lazy
-        if STATE.capture is not None or self._hooks or self._retains or type(source) is not Call:
-            return False
-        return source.start_backward(index, assign)
+        if type(source) is Call and STATE.capture is None:
+            with LOCK:
+                if source.start_backward(index, assign=True):
+                    return
+        super().backprop()
+
+    def item(self) -> bool | int | float:
+        """The value of a tensor with one element, as a Python number."""
+        source, index = self._lazy
+        if type(source) is Call and source.values is not None and STATE.capture is None:
+            array = source.values[index]
+            if array.ndim == 0:
+                return array.item()  # type: ignore[no-any-return]
+        return super().item()
+
+    def __float__(self) -> float:
+        return float(self.item())
 
     def _array(self) -> Array:
         source, index = self._lazy
         if STATE.capture is None and type(source) is Call and source.node is None:
             with LOCK:
-                if source.values is None and not source.requires_grad:
+                if source.values is None and not source.requires_grad and not source.has_moved():
                     source.run_alone()
                 if source.values is not None:
                     value: Array = source.values[index]
@@ -296,25 +446,23 @@ class LazyTensor(Tensor):
 def _lazy(source: Call | BackCall, index: int) -> LazyTensor:
     t = LazyTensor.__new__(LazyTensor)
     t._lazy = (source, index)
-    t._storage = None
-    t._requires_grad = False
-    t._grad = None
-    t._hooks = None
-    t._graph = None
-    t._label = ""
-    t._weak = False
-    t._retains = False
-    t._escaped = None
-    t._anchor = None
-    t._group = None
     return t
+
+
+def _ordinary(t: Tensor) -> None:
+    """Make a lazy tensor an ordinary one, which lacks a node yet."""
+    try:
+        object.__getattribute__(t, "_label")
+    except AttributeError:
+        LazyTensor._fill(t)  # type: ignore[arg-type]
+    t.__class__ = Tensor
+    t._lazy = None
 
 
 def _settle(t: Tensor, node: Node) -> None:
     """Make a lazy tensor the ordinary handle of a node."""
-    t.__class__ = Tensor
+    _ordinary(t)
     t._node = node
-    t._lazy = None
     register_handle(node, t)
 
 
@@ -339,12 +487,13 @@ class Chain:
             return node
 
         sources = []
-        for i, (given, inner) in enumerate(zip(replay.captured.inputs, body.inputs, strict=True)):
+        places = itertools.count()
+        for given, inner in zip(replay.captured.inputs, body.inputs, strict=True):
             if given.storage is not None:
                 at[given.storage] = source(("storage", given.storage), inner)
                 sources.append(at[given.storage])
             else:
-                sources.append(source(("feed", i), inner))
+                sources.append(source(("feed", next(places)), inner))
         forward = append_call(graph, body, sources, True)
         backward = append_backward(graph, forward, vjp, back.root, sources)
         given_nodes = []
@@ -367,33 +516,100 @@ class Chain:
             [(position[n.id], s) for n, s in zip(written, targets, strict=True)],
         )  # fmt: skip
         self.results = len(results)
-        self.grads = GradSlots([(n.shape, n.dtype.dtype) for n in grads])
+        self._steady: Steady | None = None
         for called in (body, vjp.body, update):
             called.program = self.step.program
 
     def run(self, call: Call, back: BackCall) -> None:
         """One turn of the loop."""
-        step = self.step
-        outputs = [np.empty(shape, dtype) for shape, dtype in step.specs[: self.results]]
-        grads = self.grads.arrays()
-        refs, call.refs = call.refs, []
-        for ref in refs:
-            ref.pins -= 1
+        steady = self._steady
+        if (
+            steady is not None
+            and steady.holds()
+            and back.shared.waiting is back
+            and (WATCH.reader is None or WATCH.reader() is call)
+        ):
+            self._run_again(steady, call, back.shared)
+        else:
+            self._run(call, back)
+
+    def _run_again(self, steady: Steady, call: Call, shared: Gradients) -> None:
+        """A turn in which nothing has moved since the last one."""
+        arrays, outputs = steady.arrays, []
+        count, steady.count = steady.count, -1  # not to be entered twice
+        for i, recipe in steady.slots:
+            arrays[i] = call.feed(recipe[1])
+        for i, shape, dtype in steady.fresh:
+            arrays[i] = array = np.empty(shape, dtype)
+            outputs.append(array)
         try:
-            step.run(lambda kind, what: call.feed(what), outputs + grads)
-        except BaseException:
-            call.refs = refs  # nothing was written: the call is as it was
-            for ref in refs:
-                ref.pins += 1
+            steady.run(arrays)
+        finally:
+            for i, _ in steady.slots:
+                arrays[i] = None
+            for i, _, _ in steady.fresh:
+                arrays[i] = None
+            steady.count = count
+        WATCH.reader = None
+        call.finish(outputs)
+        shared.waiting = None
+
+    def _run(self, call: Call, back: BackCall) -> None:
+        step, shared = self.step, back.shared
+        waiting = shared.waiting is back
+        outputs = [np.empty(shape, dtype) for shape, dtype in step.specs[: self.results]]
+        if waiting or not shared.joined:
+            grads = shared.take(back if waiting else None)
+        else:  # the leaves have others by now
+            grads = [np.empty(shape, dtype) for shape, dtype in step.specs[self.results :]]
+        if call.pins is not None:
+            call.pins.release()
+        elif WATCH.reader is not None and WATCH.reader() is call:
+            WATCH.reader = None
+        try:
+            step.run(lambda kind, place: call.feed(place), outputs + grads)
+        except BaseException:  # nothing was written: the call is as it was
+            if call.pins is not None:
+                call.pins.hold()
+            call.pin()
             raise
         call.finish(outputs)
-        self.grads.hand_over(grads, back.handles)
+        if waiting:
+            shared.hold(grads)
+            self._steady = step.steady([*([None] * self.results), *grads])
+        elif shared.joined:
+            for array, ref in zip(grads, back.handles, strict=True):
+                t = ref()
+                if t is not None:
+                    t._become(array)
+        else:
+            shared.hand_over(grads, back.handles)
 
 
-def update(sub: Subgraph, inputs: Sequence[Tensor], targets: Sequence[Tensor]) -> bool:
-    """Run a pending chain up to this update of `targets`; False when there is none."""
-    if STATE.capture is not None or STATE.trace or WRITES or config.eager:
+def run_known(chains: dict[Vjp, Chain], leaf: Tensor, idle: Sequence[Tensor]) -> bool:
+    """Run the chain that waits for an update, if that is a known one; else False.
+
+    `leaf` is one of those updated, `idle` must have no gradients. Nothing else is looked at.
+    """
+    shared = leaf._gradient
+    if not isinstance(shared, Gradients) or STATE.trace or STATE.capture is not None or WRITES:
         return False
+    back = shared.waiting
+    chain = None if back is None else chains.get(back.vjp)
+    if chain is None or not back.call.is_open or back.call.has_moved():
+        return False
+    if idle and any(t._has_grad for t in idle):
+        return False
+    chain.run(back.call, back)
+    return True
+
+
+def waiting_chain(
+    sub: Subgraph, inputs: Sequence[Tensor], targets: Sequence[Tensor]
+) -> tuple[Chain, BackCall] | None:
+    """The chain that waits for this update of `targets`, and its backward pass, if any."""
+    if STATE.capture is not None or STATE.trace or WRITES or config.eager:
+        return None
     back: Any = None
     pattern: list[Any] = []
     for t in inputs:
@@ -402,29 +618,25 @@ def update(sub: Subgraph, inputs: Sequence[Tensor], targets: Sequence[Tensor]) -
             if back is None:
                 back = source
             if source is not back:
-                return False
+                return None
             pattern.append(index)
         else:
             storage = t._storage
             if storage is None or storage.pending is not None:
-                return False
+                return None
             pattern.append(storage)
-    if type(back) is not BackCall or back.call.node is not None or back.call.values is not None:
-        return False
+    if type(back) is not BackCall or not back.call.is_open or back.call.has_moved():
+        return None
     call = back.call
-    if any(f is not f.storage.ref for f in call.refs):
-        return False  # a parameter has moved on since the call
     chains = call.replay.chains
     key = (sub, back.root, tuple(pattern))
     chain = chains.get(key)
-    with LOCK:
-        if chain is None:
-            specs = [t if t._storage is None else t._storage for t in inputs]
-            storages = [t._storage for t in targets]
-            if any(s is None for s in storages):
-                return False
-            chain = chains[key] = Chain(
-                call, back, sub.body(specs), key[2], [s for s in storages if s is not None]
-            )
-        chain.run(call, back)
-    return True
+    if chain is None:
+        specs = [t if t._storage is None else t._storage for t in inputs]
+        storages = [t._storage for t in targets]
+        if any(s is None for s in storages):
+            return None
+        chain = chains[key] = Chain(
+            call, back, sub.body(specs), key[2], [s for s in storages if s is not None]
+        )
+    return chain, back

@@ -68,7 +68,7 @@ class Entry:
         """Whether a gradient that the trace read is there now and was not then, or the reverse."""
         for target, was_none in self.replay.captured.grad_reads:
             t = arguments[target].value if isinstance(target, int) else target()
-            if t is None or (t._grad is None) != was_none:
+            if t is None or t._has_grad is was_none:
                 return True
         return False
 

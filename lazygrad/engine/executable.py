@@ -70,6 +70,7 @@ class Program:
         self.frozen = frozen
         self.memory = memory
         self.name = name
+        self._borders = len(frozen.sources), len(frozen.sources) + len(frozen.outputs)
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -84,6 +85,11 @@ class Program:
         values, else None.
         """
         raise NotImplementedError
+
+    def run_list(self, arrays: list[Any]) -> None:
+        """The same on one list: sources, outputs, writes; for graphs that keep no values."""
+        first, second = self._borders
+        self.run(arrays[:first], arrays[first:second], arrays[second:])
 
     def explain_rows(self) -> list[dict[str, Any]]:
         """One row for each node: its kernel, how that runs and why, bytes, FLOPs, user's line."""

@@ -7,6 +7,7 @@ program, or appends one `call` node where something speaks against that.
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from sys import getrefcount
 from typing import Any
@@ -17,12 +18,14 @@ from lazygrad.engine.apply import choose_graph
 from lazygrad.engine.body import append_call, project
 from lazygrad.engine.capture import Captured, Input
 from lazygrad.engine.chain import Call
+from lazygrad.engine.gradients import Gradients
 from lazygrad.engine.graph import Graph, Node, storage_source
+from lazygrad.engine.light import value_tensor
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.random import key_node
-from lazygrad.engine.realize import flush_old, flush_writes, realize_nodes, stage_write
+from lazygrad.engine.realize import WRITES, flush_old, flush_writes, realize_nodes, stage_write
 from lazygrad.engine.signature import ARRAY, FLOAT, Argument
-from lazygrad.engine.step import GradSlots, Step
+from lazygrad.engine.step import Steady, Step
 from lazygrad.engine.storage import Storage
 from lazygrad.engine.tensor import Tensor
 from lazygrad.ops.opdef import Array
@@ -85,9 +88,12 @@ class Replay:
         ]  # fmt: skip
         self.leaf_inputs = tuple([i for i, _ in differentiable])
         self._leaf_storages = [s for _, s in differentiable]
-        self._grads = GradSlots(
-            [(n.shape, n.dtype.dtype) for _, n in captured.grads if n is not None]
-        )
+        self.steady: Steady | None = None  # the next run at once needs to bind its arguments only
+        self.gradients: Gradients | None = None  # what a run at once leaves in `.grad`
+        self.cleared: Gradients | None = None  # the leaves whose `.grad` it leaves empty
+        # Of a pending call: the gradients, for the results from which a backward pass has begun.
+        self.shared: dict[int, Any] = {}
+        self.read = [i.storage for i in captured.inputs if i.storage is not None]
 
     def run(self, arguments: list[Argument]) -> list[Tensor]:
         """One call; returns the tensors that the function returned."""
@@ -172,16 +178,39 @@ class Replay:
             step = self._step = self._make_step()
         count = self.captured.results
         outputs = [np.empty(shape, dtype) for shape, dtype in step.specs[:count]]
-        if not self._fresh:
-            self._grads.forget()  # the old gradient is an input: the new one goes elsewhere
-        grads = self._grads.arrays()
+        gradients = self._share(step.specs[count:])
+        if gradients is None or not self._fresh:  # an old gradient is an input: others go elsewhere
+            grads = [np.empty(shape, dtype) for shape, dtype in step.specs[count:]]
+        else:
+            grads = gradients.take()
         step.run(lambda kind, what: self._array(kind, what, arguments, bases), outputs + grads)
-        self._grads.settle(grads, [_leaf(t, arguments) for t in self._set_grads])
-        for target in self._clear_grads:
-            leaf = _leaf(target, arguments)
-            if leaf is not None:
-                leaf._grad = None
-        return [Tensor._leaf(Storage(a)) for a in outputs]
+        if gradients is not None:
+            gradients.hold(grads)
+        else:
+            for target, array in zip(self._set_grads, grads, strict=True):
+                leaf = _leaf(target, arguments)
+                if leaf is not None:
+                    leaf._grad = value_tensor(array)
+        self._clear(arguments)
+        return [value_tensor(a) for a in outputs]
+
+    def _share(self, specs: list[Any]) -> Gradients | None:
+        """What the leaves share; None where they are arguments, which change."""
+        targets = self._set_grads
+        if not targets or any(isinstance(target, int) for target in targets):
+            return None
+        self.gradients = Gradients.over(targets, specs, self.gradients)
+        return self.gradients
+
+    def _clear(self, arguments: list[Argument]) -> None:
+        """Drop the gradients that the function leaves empty."""
+        targets = self._clear_grads
+        if any(isinstance(target, int) for target in targets):
+            for target in targets:
+                _leaf(target, arguments)._grad = None
+        elif targets:
+            self.cleared = Gradients.over(targets, (), self.cleared)
+            self.cleared.drop()
 
     # as a node ----------------------------------------------------------------------------
 
@@ -195,8 +224,9 @@ class Replay:
             body = self.body
             nodes = [*body.inputs, *body.nodes]
             position = {n.id: i for i, n in enumerate(nodes)}
+            places = itertools.count()
             feeds: dict[int, Any] = {
-                i: ("feed", i) if source.storage is None else ("storage", source.storage)
+                i: ("storage", source.storage) if source.storage else ("feed", next(places))
                 for i, source in enumerate(self.captured.inputs)
             }
             shown = body.outputs[: self.captured.results]
@@ -208,24 +238,22 @@ class Replay:
         """A call that is no node yet, where nothing speaks against it."""
         if not self._simple:
             return None
-        feeds: list[Any] = []
+        if WRITES and any(s.pending is not None for s in self.read):
+            return None
+        given: list[Any] = []
         for source in self.captured.inputs:
-            storage = source.storage
-            if storage is None:
-                if source.kind == "random":
-                    feeds.append((source.what._seed, bases[source.what] + source.index))
-                    continue
+            if source.kind == "random":
+                given.append((source.what._seed, bases[source.what] + source.index))
+            elif source.kind == "arg":
                 arg = arguments[source.index]
                 if arg.kind in (ARRAY, FLOAT):
-                    feeds.append(self._argument(arg, source.index))
+                    given.append(self._argument(arg, source.index))
                     continue
                 storage = arg.value._storage
-                if storage is None or arg.value.requires_grad:
+                if storage is None or arg.value.requires_grad or storage.pending is not None:
                     return None
-            if storage.pending is not None:
-                return None
-            feeds.append(storage.ref)
-        return Call(self, feeds, graph, STATE.grad and bool(self.leaf_inputs))
+                given.append(storage.ref)
+        return Call(self, given, graph, STATE.grad and bool(self.leaf_inputs))
 
     def _append(self, arguments: list[Argument], bases: Bases) -> list[Tensor]:
         captured = self.captured

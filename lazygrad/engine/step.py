@@ -1,13 +1,13 @@
 """A compiled step: a program, where each of its arrays comes from, and what it writes.
 
 Whole captured steps and joined chains (forward, backward, update) run through this: bind arrays by
-recipe, run, move versions on. No node is made and nothing is searched.
+recipe, run, move versions on. No node is made and nothing is searched. After a run in which every
+state was written in place the step is *steady*: the next one binds its arguments and nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +19,7 @@ from lazygrad.engine.freeze import freeze, is_input
 from lazygrad.engine.graph import PENDING, Node
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.realize import BACKLOG, WRITES, flush_writes, pins_before_step
-from lazygrad.engine.storage import Ref, Storage
-from lazygrad.engine.tensor import Tensor
+from lazygrad.engine.storage import WATCH, Ref, Storage
 from lazygrad.ops.opdef import Array
 
 if TYPE_CHECKING:
@@ -84,97 +83,71 @@ class Step:
             if s.pending is not None:
                 flush_writes(self.storages)
                 break
+        WATCH.settle()
         pinned = pins_before_step() if PENDING or WRITES else _nobody
         arrays: list[Any] = [
             what.array if kind == "storage" else what if kind == "const" else bind(kind, what)
             for kind, what in self.bound
         ]
-        targets: list[Any] = [
-            s.array
-            if pinned is _nobody and s.exported is None and s.ref.pins == 0 and s.ref.shown is None
-            else s.target(pinned)
-            for s in self.writes
-        ]
+        targets = [s.target(pinned) for s in self.writes]
         if STATE.anomaly:
             inspect(self.program.frozen, arrays)
         self.program.run(arrays, outputs, targets)
         for s, array in zip(self.writes, targets, strict=True):
-            if array is s.array and getrefcount(s.ref) == _ALONE:
-                continue  # nothing refers to the old version: the same reference serves
-            s.advance(array)
+            if array is not s.array or not s.is_quiet():
+                s.advance(array)
         BACKLOG.ran()
+
+    def steady(self, held: Sequence[Array | None]) -> Steady | None:
+        """The step with everything bound but its arguments, if nothing speaks against that.
+
+        `held` are the outputs that are written over in each run; None stands for a fresh array.
+        """
+        if config.epoch != self.epoch or not all(s.is_quiet() for s in self.writes):
+            return None
+        if any(s.array is None or s.pending is not None for s in self.storages):
+            return None
+        for s in self.storages:
+            s.watched = True
+        return Steady(self, held)
+
+
+class Steady:
+    """A step that runs on the same arrays again, for as long as nobody touches a storage.
+
+    `arrays` is what the program takes: sources, outputs, writes. The places in `slots` are filled
+    for a run and emptied after it, so that nobody's array is kept alive.
+    """
+
+    __slots__ = ("arrays", "count", "epoch", "fresh", "run", "slots")
+
+    def __init__(self, step: Step, held: Sequence[Array | None]) -> None:
+        sources = [
+            what.array if kind == "storage" else what if kind == "const" else None
+            for kind, what in step.bound
+        ]
+        self.arrays: list[Any] = [*sources, *held, *(s.array for s in step.writes)]
+        self.slots = [
+            (i, recipe) for i, recipe in enumerate(step.bound)
+            if recipe[0] not in ("storage", "const")
+        ]  # fmt: skip
+        self.fresh = [
+            (len(sources) + k, *step.specs[k]) for k, array in enumerate(held) if array is None
+        ]
+        self.run = step.program.run_list
+        self.epoch = step.epoch
+        self.count = WATCH.count
+
+    def holds(self) -> bool:
+        """Whether all is as it was, and nothing waits that a write could disturb."""
+        return (
+            self.count == WATCH.count
+            and self.epoch == config.epoch
+            and not PENDING
+            and not WRITES
+            and not STATE.anomaly
+        )
 
 
 def _nobody(ref: Ref) -> bool:
     return False
-
-
-class GradSlots:
-    """The gradients that a step leaves behind, in arrays that are used again.
-
-    A gradient of the last run is written over when nobody but its leaf (and this object) refers to
-    it, its array or a view of that.
-    """
-
-    def __init__(self, specs: Sequence[tuple[Any, Any]]) -> None:
-        self.specs = specs
-        self.tensors: list[Tensor | None] = [None] * len(specs)
-
-    def forget(self) -> None:
-        """Write over nothing: the next run gets new arrays."""
-        self.tensors = [None] * len(self.specs)
-
-    def arrays(self) -> list[Array]:
-        """The arrays for the gradients of the next run."""
-        found: list[Any] = []
-        for k in range(len(self.tensors)):
-            if self.tensors[k] is not None:
-                held, owned, alone = self.counts(k)
-                if held <= _HELD and owned == _OWNED and alone == _ALONE:
-                    storage: Any = self.tensors[k]._storage  # type: ignore[union-attr]
-                    if storage.exported is None and storage.pending is None:
-                        found.append(storage.array)
-                        continue
-                self.tensors[k] = None
-            shape, dtype = self.specs[k]
-            found.append(np.empty(shape, dtype))
-        return found
-
-    def counts(self, k: int) -> tuple[int, int, int]:
-        """How often gradient `k`, its storage and its version are referred to (storage-less: 0)."""
-        held = self.tensors[k]
-        if held is None or held._storage is None:
-            return getrefcount(held), 0, 0
-        storage = held._storage
-        return getrefcount(held), getrefcount(storage), getrefcount(storage.ref)
-
-    def hand_over(self, arrays: Sequence[Array], handles: Sequence[Any]) -> None:
-        """Make the arrays the values of lazy gradients (weak references), which become leaves."""
-        for k, ref in enumerate(handles):
-            held, t = self.tensors[k], ref()
-            if t is None:
-                self.tensors[k] = None
-                continue
-            t._node = None
-            t._storage = Storage(arrays[k]) if held is None else held._storage
-            self.tensors[k] = t
-
-    def settle(self, arrays: Sequence[Array], leaves: Sequence[Any]) -> None:
-        """Make the arrays the gradients of the leaves (None: the leaf is gone)."""
-        for k, leaf in enumerate(leaves):
-            held = self.tensors[k]
-            if held is None:
-                held = self.tensors[k] = Tensor._leaf(Storage(arrays[k]))
-            if leaf is not None and leaf._grad is not held:
-                leaf._grad = held
-
-
-def _baseline() -> tuple[int, int, int]:
-    """The counts of a gradient that only the table and its leaf hold; interpreters differ."""
-    slots = GradSlots([((), np.dtype(np.float32))])
-    leaf = Tensor(0.0)
-    slots.settle([np.zeros((), np.float32)], [leaf])
-    return slots.counts(0)
-
-
-_HELD, _OWNED, _ALONE = _baseline()

@@ -4,12 +4,17 @@ A `Storage` owns the current array of a leaf. A graph never refers to a storage 
 version of it, a `Ref`; writing makes a new version. The write goes in place when nothing alive
 needs the old version (`pins`, an exported NumPy view), otherwise the old array stays with its
 `Ref` and the new version lives in a fresh one: a value that somebody holds never changes.
+
+A step that runs again and again looks at its storages once and *watches* them. What could spoil
+that look (somebody takes a `Ref`, a view is exported, the array moves) is counted in `WATCH`, so
+the step compares one number as long as nothing happens.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from sys import getrefcount
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +27,26 @@ from lazygrad.shapes import Shape
 
 if TYPE_CHECKING:
     from lazygrad.engine.graph import Node
+
+
+class Watch:
+    """What steps and calls have taken for granted about all storages that they use."""
+
+    __slots__ = ("count", "reader")
+
+    def __init__(self) -> None:
+        self.count = 0  # how often a watched storage was touched
+        self.reader: weakref.ref[Any] | None = None  # a call whose versions are not pinned yet
+
+    def settle(self) -> None:
+        """Something is about to be written: the waiting call pins the versions that it reads."""
+        waiting, self.reader = self.reader, None
+        call = None if waiting is None else waiting()
+        if call is not None:
+            call.pin()
+
+
+WATCH = Watch()
 
 
 class Ref:
@@ -59,8 +84,8 @@ class Storage:
     """The array of a leaf, its version, and the pending write if there is one."""
 
     __slots__ = (
-        "__weakref__", "array", "call", "dtype", "exported", "label", "op", "owner", "pending",
-        "ref", "shape", "version", "written_at",
+        "__weakref__", "_ref", "array", "call", "dtype", "exported", "label", "op", "owner",
+        "pending", "shape", "version", "watched", "written_at",
     )  # fmt: skip
 
     def __init__(self, array: Array, dtype: DType | None = None, op: OpDef = DATA) -> None:
@@ -69,7 +94,8 @@ class Storage:
         self.dtype = as_dtype(array.dtype) if dtype is None else dtype
         self.op = op
         self.version = 0
-        self.ref = Ref(self, 0)
+        self._ref = Ref(self, 0)
+        self.watched = False  # a step counts on nobody else having the current version
         self.pending: Node | None = None  # the node of the next version
         self.exported: weakref.ref[Array] | None = None
         self.owner: weakref.ref[Any] | None = None  # the leaf tensor that gets the gradient
@@ -84,13 +110,45 @@ class Storage:
         found.array = None
         return found
 
+    @property
+    def ref(self) -> Ref:
+        """The current version, for somebody who may keep it."""
+        if self.watched:
+            self._touch()
+        return self._ref
+
+    def _touch(self) -> None:
+        self.watched = False
+        WATCH.count += 1
+
     def leaf(self) -> Any:
         """The tensor that collects the gradient, while it lives; None without one."""
         return None if self.owner is None else self.owner()
 
     def current(self) -> Array:
         """The array of the current version."""
-        return self.ref.array()
+        return self._ref.array()
+
+    def is_current(self, ref: Ref) -> bool:
+        """Whether this version is the newest."""
+        return ref is self._ref
+
+    def is_quiet(self) -> bool:
+        """Whether nobody else knows the current version, so that it may be written unseen."""
+        if self.exported is not None:
+            if self.exported() is not None:
+                return False
+            self.exported = None
+        if self.pending is not None or self.array is None or self.references() > _UNSEEN:
+            return False
+        ref = self._ref
+        if ref.shown is not None and ref.shown() is None:
+            ref.shown = None
+        return ref.shown is None and ref.pins == 0
+
+    def references(self) -> int:
+        """How often the current version is referred to."""
+        return getrefcount(self._ref)
 
     def export(self) -> Array:
         """A read-only view; while it lives, writes go elsewhere."""
@@ -99,6 +157,8 @@ class Storage:
             return base.view(self.dtype.dtype).reshape(self.shape)
         view = export(self.current())
         assert view.base is not None
+        if self.watched:
+            self._touch()
         self.exported = weakref.ref(view.base)
         return view
 
@@ -106,13 +166,15 @@ class Storage:
         """Whether the next version may take the array of this one."""
         if self.exported is not None and self.exported() is not None:
             return False
-        ref = self.ref
+        ref = self._ref
         if ref.shown is not None and ref.shown() is not None:
             return False
         return ref.pins == 0 and not pinned(ref)
 
     def target(self, pinned: Callable[[Ref], bool]) -> Array:
         """The array that the next version is to be written to."""
+        if WATCH.reader is not None:
+            WATCH.settle()
         if self.array is not None and self.in_place(pinned):
             return self.array
         return np.empty(self.shape, self.dtype.dtype)
@@ -120,14 +182,16 @@ class Storage:
     def advance(self, array: Array, site: Any = None) -> Ref:
         """Make `array` the next version (it may be the very array of this one)."""
         if array is not self.array and self.array is not None:
-            self.ref.saved = self.array
+            self._ref.saved = self.array
             self.exported = None
+            if self.watched:
+                self._touch()
         self.array = array
         self.version += 1
-        self.ref = Ref(self, self.version)
+        self._ref = Ref(self, self.version)
         self.pending = None
         self.written_at = site
-        return self.ref
+        return self._ref
 
     def set(self, value: Any, pinned: Callable[[Ref], bool], site: Any = None) -> None:
         """Write from the host: copies `value` in."""
@@ -137,6 +201,9 @@ class Storage:
         target = self.target(pinned)
         np.copyto(target, new, casting="unsafe")
         self.advance(target, site)
+
+
+_UNSEEN = Storage(np.zeros(())).references()  # interpreters differ
 
 
 def export(array: Array) -> Array:

@@ -12,7 +12,7 @@ from typing import Any
 from lazygrad.config import config
 from lazygrad.engine.apply import choose_graph
 from lazygrad.engine.body import Body, append_call, project
-from lazygrad.engine.chain import update
+from lazygrad.engine.chain import BackCall, Chain, waiting_chain
 from lazygrad.engine.graph import Graph
 from lazygrad.engine.modes import STATE, no_grad
 from lazygrad.engine.realize import WRITES, drop_hopeless, flush_writes, withdraw_write
@@ -49,13 +49,24 @@ class Subgraph:
             found = self._bodies[signature] = self._trace(specs)
         return found
 
-    def update(self, inputs: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
+    def update(
+        self,
+        inputs: Sequence[Tensor],
+        targets: Sequence[Tensor],
+        learn: Callable[[Chain, BackCall, Sequence[Tensor]], None] | None = None,
+    ) -> None:
         """Write the results for `inputs` to the leaves `targets`: the step of an optimizer.
 
         A chain of captured forward and backward that waits for it runs with it as one program;
-        pending writes of running statistics come along. While capturing only the writes are noted.
+        pending writes of running statistics come along; `learn` is told of such a chain. While
+        capturing only the writes are noted.
         """
-        if update(self, inputs, targets):
+        found = waiting_chain(self, inputs, targets)
+        if found is not None:
+            chain, back = found
+            if learn is not None:
+                learn(chain, back, inputs)
+            chain.run(back.call, back)
             return
         storages = [t._storage for t in targets if t._storage is not None]
         before = [s.pending for s in storages]

@@ -78,13 +78,13 @@ class Tensor(
     """
 
     __slots__ = (
-        "__weakref__", "_anchor", "_escaped", "_grad", "_graph", "_group", "_hooks", "_label",
+        "__weakref__", "_anchor", "_escaped", "_gradient", "_graph", "_group", "_hooks", "_label",
         "_lazy", "_node", "_requires_grad", "_retains", "_storage", "_weak",
     )  # fmt: skip
     __array_priority__ = 1000
 
     _node: Node | None
-    _lazy: Any  # (call, output) of a `LazyTensor`, see engine/chain.py
+    _lazy: Any  # of a `LazyTensor` its call and output, of a `ValueTensor` its array
     _storage: Storage | None
 
     def __init__(
@@ -110,7 +110,7 @@ class Tensor(
         self._node = None
         self._storage = storage
         self._requires_grad = requires_grad
-        self._grad: Tensor | None = None
+        self._gradient: Any = None  # a tensor, or what many leaves share
         self._hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
         self._graph = graph
         self._label = ""
@@ -148,7 +148,7 @@ class Tensor(
         t._node = node
         t._storage = None
         t._requires_grad = False
-        t._grad = None
+        t._gradient = None
         t._hooks = None
         t._graph = None
         t._label = ""
@@ -259,11 +259,11 @@ class Tensor(
 
     @name.setter
     def name(self, label: str) -> None:
-        self._label = label
         if self._node is not None:
             self._node.label = label
         if self._storage is not None:
             self._storage.label = label
+        self._label = label
 
     label = name
 

@@ -23,6 +23,17 @@ if TYPE_CHECKING:
     from lazygrad.engine.tensor import Tensor
 
 
+class SharedGradient:
+    """What stands in `.grad` of many leaves at once, see engine/gradients.py."""
+
+    __slots__ = ()
+    is_none: bool
+
+    def settle(self) -> None:
+        """Give every leaf a gradient of its own, or None."""
+        raise NotImplementedError
+
+
 class GradientMethods(Methods):
     """`backward`, `grad`, `requires_grad_`, `detach`, hooks."""
 
@@ -32,7 +43,7 @@ class GradientMethods(Methods):
         _node: Node | None
         _storage: Storage | None
         _requires_grad: bool
-        _grad: Tensor | None
+        _gradient: Any  # a tensor, a SharedGradient or None
         _hooks: dict[int, Callable[[Tensor], Tensor | None]] | None
         _retains: bool
 
@@ -79,6 +90,25 @@ class GradientMethods(Methods):
         """Whether the user made it, or it needs no gradient."""
         node = self._node
         return node is None or not node.requires_grad or node.op is VERSION
+
+    @property
+    def _grad(self) -> Tensor | None:
+        """`.grad`, also while a function is captured."""
+        if isinstance(self._gradient, SharedGradient):
+            self._gradient.settle()
+        return self._gradient
+
+    @_grad.setter
+    def _grad(self, value: Tensor | None) -> None:
+        if isinstance(self._gradient, SharedGradient):
+            self._gradient.settle()
+        self._gradient = value
+
+    @property
+    def _has_grad(self) -> bool:
+        """Whether `.grad` is not None; nothing is settled by asking."""
+        held = self._gradient
+        return not held.is_none if isinstance(held, SharedGradient) else held is not None
 
     @property
     def grad(self) -> Tensor | None:
