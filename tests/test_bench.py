@@ -113,6 +113,6 @@ def test_charts(tmp_path: Path) -> None:
     columns = ["a (s)", "b (s)"]
     drawn = [
         charts.lines(table, columns, tmp_path / "lines.png", "seconds"),
-        charts.bars(table, ["one", "two"], columns, tmp_path / "bars.png"),
+        charts.dots(table, ["one", "two"], columns, tmp_path / "dots.png"),
     ]
     assert all(path and path.read_bytes().startswith(b"\x89PNG") for path in drawn)

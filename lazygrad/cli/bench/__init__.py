@@ -191,10 +191,10 @@ def run_digits(args: argparse.Namespace) -> int:
                 gains = [speedup(cell, taken) for cell in theirs]
                 cells = NETWORKS[size], samples, way.title, taken, *theirs, *gains
                 print(table.add(*cells), flush=True)
-    labels = [f"{n}\n{s} samples, {how}" for n, s, how, *_ in table.rows]
+    labels = [f"{n}, {s}: {how}" for n, s, how, *_ in table.rows]
     picture = args.out / f"{args.original}.png"
     files: list[Path | None] = [*table.write(args.out)]
-    _say([*files, charts.bars(table, labels, [OUR, *readme], picture)])
+    _say([*files, charts.dots(table, labels, [OUR, *readme], picture)])
     return 0
 
 
@@ -219,7 +219,7 @@ def run_micrograd(args: argparse.Namespace) -> int:
         print(table.add(samples, slow, fast, speedup(slow, fast), *theirs, speedup(*theirs)))
     labels = [f"{samples} samples" for samples in table.column("samples")]
     files: list[Path | None] = [*table.write(args.out)]
-    _say([*files, charts.bars(table, labels, list(columns), args.out / "micrograd.png")])
+    _say([*files, charts.dots(table, labels, list(columns), args.out / "micrograd.png")])
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lazygrad.cli.bench.table import Cell, Table
+from lazygrad.cli.bench.table import Table
 
 NO_CHARTS = "Charts need matplotlib: pip install 'lazygrad[plot]'"
 
@@ -29,34 +29,29 @@ def lines(table: Table, titles: list[str], path: Path, unit: str) -> Path | None
     return _save(figure, axes, path)
 
 
-def bars(table: Table, labels: list[str], titles: list[str], path: Path) -> Path | None:
-    """A group of bars per row, on a logarithmic scale; None without matplotlib."""
-    figure = _figure()
+def dots(table: Table, labels: list[str], titles: list[str], path: Path) -> Path | None:
+    """A line of dots per row, one for each column, on a logarithmic scale."""
+    figure = _figure(height=1.5 + 0.4 * len(labels))
     if figure is None:
         return None
     axes = figure.add_subplot()
-    height = 0.8 / len(titles)
-    for number, title in enumerate(titles):
-        places = [row + number * height for row in range(len(labels))]
-        axes.barh(places, list(map(_length, table.column(title))), height, label=title)
-    axes.set_yticks([row + 0.4 - height / 2 for row in range(len(labels))], labels)
+    for title in titles:
+        points = [(x, y) for y, x in enumerate(table.column(title)) if isinstance(x, float)]
+        axes.plot([x for x, _ in points], [y for _, y in points], "o", label=title)
+    axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.set_xlabel("seconds")
     return _save(figure, axes, path)
 
 
-def _length(cell: Cell) -> float:
-    return cell if isinstance(cell, float) else 0.0
-
-
-def _figure() -> Any:
+def _figure(height: float = 6.0) -> Any:
     """A figure without a window, or None."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         return None
-    return Figure(figsize=(8, 6), layout="constrained")
+    return Figure(figsize=(8, height), layout="constrained")
 
 
 def _save(figure: Any, axes: Any, path: Path) -> Path:
