@@ -41,6 +41,7 @@ class _Settings:
     parallel: str = "auto"  # auto | vectorized | chunked
     num_workers: int = 0  # logical workers; 0 = one per core
     debug: int = 0  # 1 plan summary, 2 kernels, 3 graph after each pass, 4 generated code
+    profile: int = 0  # set by `profile()`: which one times the kernels; 0 none
     flush_nodes: int = 10_000  # pending or realized nodes before an automatic flush
     capture_limit: int = 32  # signatures kept by one captured function
 

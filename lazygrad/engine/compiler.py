@@ -19,7 +19,7 @@ def settings_key() -> tuple[Any, ...]:
     """The settings that a program depends on."""
     return (
         config.executor, config.parallel, config.num_workers, config.no_fuse, config.no_planner,
-        config.poison, config.validate, config.verify,
+        config.poison, config.validate, config.verify, config.profile,
     )  # fmt: skip
 
 

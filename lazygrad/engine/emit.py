@@ -18,6 +18,7 @@ from lazygrad.ops.opdef import Array
 from lazygrad.runtime.dispatch import lower, prepare, threads
 from lazygrad.runtime.executor import Code, CompiledCode, Lowered, Place
 from lazygrad.runtime.kernel import Extern, Kernel
+from lazygrad.runtime.profiling import new_clock
 
 SEGMENT = 2000  # nodes in one generated function
 ZONE = 64  # bytes behind each buffer that nobody may touch (checked under `config.poison`)
@@ -76,7 +77,15 @@ def emit_code(
         code.begin()
         if guard is not None:
             guard.before(code, k)
+        clock = ""
+        if config.profile:
+            ops = [frozen.nodes[i].op.name for i in kernel.nodes]
+            watch = new_clock(name, kernel, ops, low.mode, low.executor)
+            clock = code.constant(watch, "clock")
+            code.line(f"{clock}.start()")
         low.emit(code, [places[r] for r in roots[k]], Place(0, spaces[k].offset))
+        if clock:
+            code.line(f"{clock}.stop()")
         if guard is not None:
             guard.after(code, k)
         length += len(kernel.nodes)
