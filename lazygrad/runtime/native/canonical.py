@@ -307,9 +307,10 @@ class Former:
         """The k-th access over these axes."""
         known, rows = self.words.known, next((x for x in axes if x.rows), None)
         step = 0 if rows is None or self.is_local(access.buffer) else rows.step[k]
+        chunk = access.chunk_stride if len(self.kernel.grid.borders()) > 1 else 0
         return Site(
             access.buffer, self.dtype(access.buffer), tuple(known(x.strides[k]) for x in axes),
-            known(access.offset), known(step), known(access.chunk_stride), access.index,
+            known(access.offset), known(step), known(chunk), access.index,
             known(access.index_stride), known(access.index_extent),
         )  # fmt: skip
 

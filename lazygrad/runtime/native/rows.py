@@ -9,11 +9,11 @@ ones keep every thread busy.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from lazygrad.runtime.alignment import aligned
-from lazygrad.runtime.kernel import Kernel, Map, Reduce, Scratch, Stage, depends_on_chunks
+from lazygrad.runtime.kernel import Grid, Kernel, Map, Reduce, Scratch, Stage, depends_on_chunks
 from lazygrad.runtime.native.canonical import (
     Axis,
     Former,
@@ -85,7 +85,9 @@ def _unit(kernel: Kernel, stages: Sequence[Map | Reduce], cut: bool) -> Unit:
     pieces = min(PIECES, int(seconds / PIECE_SECONDS)) if seconds > PARALLEL_SECONDS else 1
     touched = sorted({a.buffer for s in stages for a in accesses_of(s)})
     local = [b for b in touched if former.is_local(b)]
-    if cut and depends_on_chunks(kernel):
+    fixed = cut and not _cuttable(kernel, stages)
+    cut = cut and not (fixed and len(kernel.grid.borders()) == 1)
+    if cut and fixed:
         axes = [find_axes(s, 0) for s in stages]
         made = _Cut(kernel.grid.rows, kernel.grid.chunk)
     elif len(stages) == 1 and not local:
@@ -113,6 +115,40 @@ def _unit(kernel: Kernel, stages: Sequence[Map | Reduce], cut: bool) -> Unit:
         ("rows", plan), partial(build_rows, plan), plan.buffers, tuple(former.words.values),
         blocks, made.taken, size, pieces > 1 and blocks > made.taken, plan.checks,
     )  # fmt: skip
+
+
+def _cuttable(kernel: Kernel, stages: Sequence[Map | Reduce]) -> bool:
+    """Whether rows can be cut anywhere: each stays within what it stores itself."""
+    rows = kernel.grid.rows
+    if depends_on_chunks(kernel) or depends_on_chunks(replace(kernel, grid=Grid(rows, 1))):
+        return False
+    touching: dict[int, set[tuple[tuple[int, int], ...]]] = {}
+    for stage in stages:
+        for access in accesses_of(stage):
+            if access.index is not None:
+                touching.setdefault(access.buffer, set()).add(((0, 0),))
+                continue
+            walked = tuple((n, s) for n, s in zip(stage.domain, access.strides, strict=True) if s)
+            start = (access.offset, access.strides[0])
+            touching.setdefault(access.buffer, set()).add((start, *walked))
+    stored = {a.buffer for s in stages for a in accesses_of(s)[len(s.body.loads) :]}
+    former = Former(kernel)
+    return all(former.is_local(b) or _apart(touching[b]) for b in stored)
+
+
+def _apart(sites: set[tuple[tuple[int, int], ...]]) -> bool:
+    """Whether accesses, as (offset, step of the rows) and extents with strides, meet in no row."""
+    if len(sites) == 1:
+        return True
+    steps = {site[0][1] for site in sites}
+    if len(steps) > 1 or 0 in steps:
+        return False
+    low, high = [], []
+    for (offset, _), *walked in sites:
+        ends = [(n - 1) * s for n, s in walked[1:]]  # the first is the rows
+        low.append(offset + sum(min(e, 0) for e in ends))
+        high.append(offset + sum(max(e, 0) for e in ends))
+    return max(high) - min(low) < abs(steps.pop())
 
 
 def _scratch(kernel: Kernel, buffer: int) -> Scratch:
