@@ -18,7 +18,7 @@ import numpy as np
 
 import lazygrad as lg
 from lazygrad import optim
-from lazygrad.cli import bench
+from lazygrad.cli import bench, system
 from lazygrad.cli.tasks import TASKS, network
 from lazygrad.cli.trainer import Trainer
 from lazygrad.data import DataLoader
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser with its two commands."""
+    """The parser with its commands."""
     top = argparse.ArgumentParser(prog="lazygrad", description=__doc__)
     top.add_argument("--version", action="version", version=f"lazygrad {lg.__version__}")
     commands = top.add_subparsers(required=True, metavar="command")
@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     info.set_defaults(run=show_info)
     _add_train(commands.add_parser("train", help="train a network and print how it learns"))
     bench.add_parser(commands.add_parser("bench", help="the tables of the originals, measured"))
+    system.add_commands(commands)
     return top
 
 
