@@ -7,7 +7,15 @@ that no integer of the target can hold gives what x86 gives a C cast, on every m
 from __future__ import annotations
 
 from lazygrad.dtypes import (
-    BOOL, FLOATING, DType, bfloat16, bool_, float16, float32, float64, uint64,
+    BOOL,
+    FLOATING,
+    DType,
+    bfloat16,
+    bool_,
+    float16,
+    float32,
+    float64,
+    uint64,
 )  # fmt: skip
 from lazygrad.runtime.native.llvm import Function, Value, element_of, lanes_of, vector
 

@@ -20,7 +20,7 @@ def _two(word: str) -> Callable[..., Value]:
     return lambda f, signed, x, y: f.bin(word, x, y)
 
 
-def _by_sign(word: str, sep: str = "") -> Callable[..., Value]:
+def _by_sign(word: str) -> Callable[..., Value]:
     return lambda f, signed, x, y: f.intrinsic(("s" if signed else "u") + word, x, y)
 
 
@@ -143,6 +143,10 @@ def _power(f: Function, signed: bool, x: Value, y: Value) -> Value:
     return f.select(negative, f.select(unit, signs, zero), found)
 
 
+def _fma(f: Function, signed: bool, x: Value, y: Value, z: Value) -> Value:
+    return f.bin("add", f.bin("mul", x, y), z)
+
+
 def _truth(f: Function, x: Value) -> Value:
     return f.cmp("icmp ne", x, f.const(x.type, 0))
 
@@ -158,7 +162,7 @@ def _always(value: bool) -> Callable[..., Value]:
 INTEGERS: dict[str, Callable[..., Value]] = {
     "add": _two("add"), "sub": _two("sub"), "mul": _two("mul"), "floordiv": _floordiv,
     "mod": _mod, "fmod": _fmod, "pow": _power, "maximum": _by_sign("max"),
-    "minimum": _by_sign("min"), "fma": lambda f, signed, x, y, z: f.bin("add", f.bin("mul", x, y), z),
+    "minimum": _by_sign("min"), "fma": _fma,
     "neg": _negative, "abs": _absolute, "sign": _sign, "floor": _itself, "ceil": _itself,
     "trunc": _itself, "round": _itself, "bit_and": _two("and"), "bit_or": _two("or"),
     "bit_xor": _two("xor"), "bit_not": lambda f, signed, x: f.bin("xor", x, f.const(x.type, -1)),

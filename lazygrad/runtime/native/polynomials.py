@@ -81,7 +81,7 @@ def _horner(m: Any, x: Any, coefficients: tuple[float, ...], start: Any = None) 
 
 
 def _odd(m: Any, x: Any, z: Any, coefficients: tuple[float, ...]) -> Any:
-    """x + x z P(z), where z is x*x."""
+    """X + x z P(z), where z is x*x."""
     return m.fma(_horner(m, z, coefficients), m.mul(x, z), x)
 
 
@@ -133,7 +133,7 @@ def expm1(m: Any, x: Any) -> Any:
 
 
 def tanh(m: Any, x: Any) -> Any:
-    """t / (t + 2) where t = e^(-2|x|) - 1; the sign is that of x."""
+    """T / (t + 2) where t = e^(-2|x|) - 1; the sign is that of x."""
     n, r = _split(m, m.maximum(m.const(-18.5, x), m.mul(m.abs(x), -2.0)))
     small = m.fma(_horner(m, r, _EXPM1), m.mul(r, r), r)
     power = m.scale(m.const(1.0, x), n)
@@ -178,7 +178,7 @@ def _fraction(m: Any, x: Any) -> tuple[Any, Any]:
 
 
 def _join_logs(m: Any, n: Any, f: Any) -> Any:
-    """n log(2) + log(1 + f)."""
+    """N log(2) + log(1 + f)."""
     return m.fma(n, _LN2[0], m.fma(_horner(m, f, _LOG), m.mul(f, f), f))
 
 
@@ -286,7 +286,7 @@ def cos(m: Any, x: Any) -> Any:
 
 
 def _arctan(m: Any, ratio: Any, inverted: Any) -> Any:
-    """atan of 0 <= ratio <= 1, or pi/2 less it."""
+    """Atan of 0 <= ratio <= 1, or pi/2 less it."""
     angle = _odd(m, ratio, m.mul(ratio, ratio), _ATAN)
     rest = m.add(m.sub(m.const(_HALF_PI[1], angle), angle), _HALF_PI[0])
     return m.where(inverted, rest, angle)
@@ -421,7 +421,7 @@ def acosh(m: Any, x: Any) -> Any:
 
 
 def fmod(m: Any, x: Any, y: Any) -> Any:
-    """x - y trunc(x / y), exactly: 24 bits of the quotient at a time, in float64."""
+    """X - y trunc(x / y), exactly: 24 bits of the quotient at a time, in float64."""
     size = m.cast(m.abs(y), float64)
 
     def step(rest: Any) -> Any:
@@ -441,7 +441,7 @@ FLOAT32: dict[str, Callable[..., Any]] = {
     "asinh": asinh, "acosh": acosh, "atanh": atanh, "fmod": fmod,
 }  # fmt: skip
 
-# Words of any floating dtype ------------------------------------------------------------------------
+# Words of any floating dtype ----------------------------------------------------------------------
 
 
 def sign(m: Any, x: Any) -> Any:

@@ -144,23 +144,22 @@ class NativeMath:
         dtype = terms[0].dtype
         values = [t.value for t in terms]
         if dtype.category == BOOL:
-            found = BOOLS.get(name)
-            if found is not None:
-                return Term(found(self.f, *values), dtype)
+            if name in BOOLS:
+                return Term(BOOLS[name](self.f, *values), dtype)
         elif dtype.category != FLOATING:
-            rule = INTEGERS.get(name)
-            if rule is not None:
-                return Term(rule(self.f, dtype.is_signed, *values), dtype)
+            if name in INTEGERS:
+                return Term(INTEGERS[name](self.f, dtype.is_signed, *values), dtype)
         elif name in ("maximum", "minimum"):
             return Term(self._extreme(name, *terms), dtype)
         elif name in _FLOATS:
             return Term(_FLOATS[name](self.f, *values), dtype)
-        elif name in polynomials.FLOATING:
-            return polynomials.FLOATING[name](self, *terms)
-        elif dtype is float32 and name in polynomials.FLOAT32:
-            return polynomials.FLOAT32[name](self, *terms)
         elif dtype is float64 and name in _LIBRARY:
             return Term(self.library(name, *values), dtype)
+        else:
+            compose = polynomials.FLOATING.get(name) or polynomials.FLOAT32.get(name)
+            if compose is not None:
+                result: Term = compose(self, *terms)
+                return result
         raise Unsupported(f"the word {name} on {dtype}")
 
     def _where(self, c: Term, x: Term, y: Term) -> Term:
@@ -196,17 +195,17 @@ class NativeMath:
         return Term(self.f.convert("bitcast", x.value, type_), dtype)
 
     def scale(self, x: Term, n: Term) -> Term:
-        """x 2^n, rounded once, for float32 and integers |n| < 190.
+        """X 2^n, rounded once, for float32 and integers |n| < 190.
 
         AVX-512 has an instruction for it; elsewhere x is multiplied by two powers of two, the
         first one without rounding.
         """
         f, type_ = self.f, x.value.type
         if lanes_of(type_) == 16 and host().lanes == 16:
-            rest = Value("i16 -1, i32 4", "")  # all lanes, the current rounding
             name = "@llvm.x86.avx512.mask.scalef.ps.512"
             f.declared[f"declare {type_} {name}({type_}, {type_}, {type_}, i16, i32)"] = None
-            call = f"call {type_} {name}({x.value}, {n.value}, {x.value}, {rest.text})"
+            modes = "i16 -1, i32 4"  # every lane, the current rounding
+            call = f"call {type_} {name}({x.value}, {n.value}, {x.value}, {modes})"
             return Term(f.emit(call, type_), x.dtype)
         down = self.lt(n, 0.0)
         near = self.add(n, self.where(down, self.const(64.0, n), self.const(-64.0, n)))
@@ -308,7 +307,8 @@ _STAYS = frozenset({
     "fmod",
 })  # fmt: skip  # words whose result is on the grid of their operands
 
-_LIBRARY = frozenset(  # of C's functions, that have the names of the words
-    "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh "
-    "atanh erf pow atan2 fmod".split()
-)
+# C's functions of float64, that have the names of the words
+_LIBRARY = frozenset({
+    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos",
+    "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "pow", "atan2", "fmod",
+})  # fmt: skip
