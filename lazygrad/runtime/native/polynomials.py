@@ -2,8 +2,8 @@
 
 Each one is branch-free: reduce the argument, evaluate a polynomial by fused multiply-adds (Horner),
 undo the reduction, select the special cases. Polynomials are minimax fits of relative error (Remez,
-40 digits), each coefficient then rounded to float32 with the others fitted again. Everything is
-within 2 ulp of the float64 result, `pow` within 1; infinities, NaN, zeros and subnormals are right.
+40 digits), each coefficient then rounded to float32 with the others fitted again. Each
+function is within 2 ulp of the float64 result, right at infinities, NaN, zeros and subnormals.
 
 `m` is an interpreter of the vocabulary (LLVM, or NumPy in the tests) with a few things below it:
 `bits` and `real` reinterpret float32 as int32 and back (float64 as int64), `scale(x, n)` is x 2^n
@@ -11,7 +11,7 @@ rounded once, `rarely` computes a path that few lanes need, `repeat` steps the l
 condition holds. A word called with numbers takes them in the dtype of its last operand.
 
 The methods are those of W. J. Cody and W. Waite, "Software Manual for the Elementary Functions"
-(1980), the reduction of large angles of M. Payne and R. Hanek (1983).
+(1980); `wide` holds the functions for which float64 is the better way.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from math import inf, nan
 from typing import Any
 
 from lazygrad.dtypes import float32, float64, int32
+from lazygrad.runtime.native import wide
+from lazygrad.runtime.native.wide import HALF_PI, clip, horner, logarithm, odd, reduce_angle, unless
 
 _TINY = 2.0**-126  # the smallest normal number
 _ROUND = 1.5 * 2.0**23  # adding it rounds to an integer, held in the low bits of the sum
 _LOG2_E = (1.4426950216293335, 1.925963033500011e-08)
 _LN2 = (0.6931471824645996, -1.9046542121259336e-09)
 _HALF_PI = (1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15)
-_WIDE_HALF_PI = 1.5707963267948966
 _PI = (3.1415927410125732, -8.742277657347586e-08)
 _LOG10_2 = (0.3010300099849701, -1.432098883924482e-08)
 _LOG10_E = (0.4342944920063019, -1.0103049952192578e-08)
@@ -43,14 +44,11 @@ _LOG = (
 )  # fmt: skip
 # f(x) = x + x^3 P(x^2)
 _SIN = (2.83251e-06, -0.00019853064, 0.008333379, -0.16666667)  # |x| <= pi/4
-_TAN = (0.004376413, 9.123098e-05, 0.010832477, 0.021284511, 0.054059178, 0.13332674, 0.3333335)
-_ASIN = (0.037691906, 0.014316901, 0.031838845, 0.044513382, 0.07500522, 0.1666666)  # to 1/2
 _ATAN = (
     -0.0017830074, 0.010869233, -0.0310976, 0.057881717, -0.083993144, 0.10950881, -0.14264016,
     0.1999853, -0.333333,
 )  # fmt: skip  # to 1
 _SINH = (2.7822132e-06, 0.00019842896, 0.0083333105, 0.16666667)  # to 1
-_TANH = (-0.0058979667, 0.020798625, -0.053784717, 0.13331936, -0.333333)  # to 0.6
 # cos(x) = 1 - x^2/2 + x^4 P(x^2)
 _COS = (2.443067e-05, -0.0013887301, 0.041666646, -0.5, 1.0)
 # erf(x) = x + x P(x^2) to 1; -log(1 - erf(x)) = P(x) from 1 to 3.95
@@ -61,39 +59,6 @@ _ERFC = (
     2.169835e-05, -0.00044147257, 0.0042052567, -0.025210224, 0.1084219, 0.63321656, 1.1295803,
     -0.000188467,
 )  # fmt: skip
-# atanh(s) = s + s^3 P(s^2) in float64, |s| <= 0.1717
-_ATANH = (0.11792127239258421, 0.14268602156463128, 0.20000168359187495, 0.33333332819633127)
-# 2/pi, 24 bits at a time
-_TWO_OVER_PI = tuple(
-    bits * 2.0 ** (-24 * k)
-    for k, bits in enumerate(
-        (0xA2F983, 0x6E4E44, 0x1529FC, 0x2757D1, 0xF534DD, 0xC0DB62, 0x95993C, 0x439041), 1
-    )
-)
-
-
-def _horner(m: Any, x: Any, coefficients: tuple[float, ...], start: Any = None) -> Any:
-    """A polynomial, highest power first; `start` is the value before the first coefficient."""
-    total = m.const(coefficients[0], x) if start is None else m.fma(start, x, coefficients[0])
-    for c in coefficients[1:]:
-        total = m.fma(total, x, c)
-    return total
-
-
-def _odd(m: Any, x: Any, z: Any, coefficients: tuple[float, ...]) -> Any:
-    """X + x z P(z), where z is x*x."""
-    return m.fma(_horner(m, z, coefficients), m.mul(x, z), x)
-
-
-def _unless(m: Any, c: Any, x: Any, value: float) -> Any:
-    """`x`, but a number where `c` holds."""
-    return m.where(c, m.const(value, x), x)
-
-
-def _clip(m: Any, x: Any, low: float, high: float) -> Any:
-    """`x` within two limits; NaN stays."""
-    return m.maximum(m.const(low, x), m.minimum(m.const(high, x), x))
-
 
 # Exponentials -------------------------------------------------------------------------------------
 
@@ -112,30 +77,30 @@ def _split(m: Any, x: Any) -> tuple[Any, Any]:
 
 def exp(m: Any, x: Any, halved: bool = False) -> Any:
     """e^x, or half of it: that overflows later."""
-    n, r = _split(m, _clip(m, x, -105.0, 90.0))
-    return m.scale(_horner(m, r, _EXP), m.sub(n, 1.0) if halved else n)
+    n, r = _split(m, clip(m, x, -105.0, 90.0))
+    return m.scale(horner(m, r, _EXP), m.sub(n, 1.0) if halved else n)
 
 
 def exp2(m: Any, x: Any) -> Any:
     """2^x."""
-    x = _clip(m, x, -151.0, 129.0)
+    x = clip(m, x, -151.0, 129.0)
     n, _ = _nearest(m, x, 1.0)
-    return m.scale(_horner(m, m.sub(x, n), _EXP2), n)
+    return m.scale(horner(m, m.sub(x, n), _EXP2), n)
 
 
 def expm1(m: Any, x: Any) -> Any:
     """e^x - 1 = 2^n (e^r - 1) + (2^n - 1)."""
-    n, r = _split(m, _clip(m, x, -18.0, 89.0))
-    small = m.fma(_horner(m, r, _EXPM1), m.mul(r, r), r)
+    n, r = _split(m, clip(m, x, -18.0, 89.0))
+    small = m.fma(horner(m, r, _EXPM1), m.mul(r, r), r)
     half = m.scale(m.const(1.0, x), m.sub(n, 1.0))  # of 2^n, that overflows before the result
     large = m.fma(half, small, m.sub(half, 0.5))
     return m.where(m.eq(n, 0.0), m.copysign(small, x), m.add(large, large))
 
 
 def tanh(m: Any, x: Any) -> Any:
-    """T / (t + 2) where t = e^(-2|x|) - 1; the sign is that of x."""
+    """-t / (t + 2) where t = e^(-2|x|) - 1."""
     n, r = _split(m, m.maximum(m.const(-18.5, x), m.mul(m.abs(x), -2.0)))
-    small = m.fma(_horner(m, r, _EXPM1), m.mul(r, r), r)
+    small = m.fma(horner(m, r, _EXPM1), m.mul(r, r), r)
     power = m.scale(m.const(1.0, x), n)
     t = m.fma(power, small, m.sub(power, 1.0))
     return m.copysign(m.div(t, m.add(t, 2.0)), x)
@@ -146,7 +111,7 @@ def sinh(m: Any, x: Any) -> Any:
     size = m.abs(x)
     half = exp(m, size, halved=True)
     large = m.sub(half, m.div(m.const(0.25, x), half))
-    small = _odd(m, size, m.mul(x, x), _SINH)
+    small = odd(m, size, m.mul(x, x), _SINH)
     return m.copysign(m.where(m.lt(size, 1.0), small, large), x)
 
 
@@ -159,9 +124,9 @@ def cosh(m: Any, x: Any) -> Any:
 def erf(m: Any, x: Any) -> Any:
     """A polynomial to 1, from there 1 - e^-P(|x|)."""
     size = m.abs(x)
-    n, r = _split(m, m.neg(_horner(m, m.minimum(m.const(4.0, x), size), _ERFC)))
-    large = m.sub(m.const(1.0, x), m.scale(_horner(m, r, _EXP), n))
-    small = m.fma(_horner(m, m.mul(x, x), _ERF), size, size)
+    n, r = _split(m, m.neg(horner(m, m.minimum(m.const(4.0, x), size), _ERFC)))
+    large = m.sub(m.const(1.0, x), m.scale(horner(m, r, _EXP), n))
+    small = m.fma(horner(m, m.mul(x, x), _ERF), size, size)
     return m.copysign(m.where(m.lt(size, 1.0), small, large), x)
 
 
@@ -178,15 +143,15 @@ def _fraction(m: Any, x: Any) -> tuple[Any, Any]:
 
 
 def _join_logs(m: Any, n: Any, f: Any) -> Any:
-    """N log(2) + log(1 + f)."""
-    return m.fma(n, _LN2[0], m.fma(_horner(m, f, _LOG), m.mul(f, f), f))
+    """The logarithm of 2^n (1 + f)."""
+    return m.fma(n, _LN2[0], m.fma(horner(m, f, _LOG), m.mul(f, f), f))
 
 
 def _to_base(two: tuple[float, float], e: tuple[float, float]) -> Callable[..., Any]:
-    """The same to the base of which log(2) and log(e) are given, in two parts each."""
+    """The same to another base, from its logarithms of 2 and e in two parts each."""
 
     def join(m: Any, n: Any, f: Any) -> Any:
-        rest = m.mul(_horner(m, f, _LOG), m.mul(f, f))
+        rest = m.mul(horner(m, f, _LOG), m.mul(f, f))
         low = m.fma(rest, e[0], m.mul(f, e[1]))
         return m.fma(n, two[0], m.fma(f, e[0], m.fma(n, two[1], low) if two[1] else low))
 
@@ -208,8 +173,8 @@ def _logarithm(join: Callable[..., Any]) -> Callable[..., Any]:
 def _domain(m: Any, x: Any, y: Any, result: Any) -> Any:
     """A logarithm of y where it ends: inf and NaN are x's own, 0 gives -inf, below is NaN."""
     result = m.where(m.lt(x, inf), result, x)
-    result = _unless(m, m.eq(y, 0.0), result, -inf)
-    return _unless(m, m.lt(y, 0.0), result, nan)
+    result = unless(m, m.eq(y, 0.0), result, -inf)
+    return unless(m, m.lt(y, 0.0), result, nan)
 
 
 log = _logarithm(_join_logs)
@@ -231,37 +196,18 @@ def log1p(m: Any, x: Any) -> Any:
 
 def _quadrant(m: Any, x: Any) -> tuple[Any, Any]:
     """(r, q) where x = r + n pi/2, |r| <= pi/4, and the low bits of q are those of n."""
-    n, q = _nearest(m, x, 1.0 / _WIDE_HALF_PI)
+    n, q = _nearest(m, x, 1.0 / HALF_PI)
     r = x
     for part in _HALF_PI:
         r = m.fma(n, -part, r)
     usual = m.le(m.abs(x), 2.0**15)
 
     def large() -> tuple[Any, Any]:
-        r, turns = _wide_quadrant(m, m.cast(x, float64))
+        r, turns = reduce_angle(m, m.cast(x, float64))
         return m.cast(r, float32), m.cast(turns, int32)
 
     r, q = m.rarely(m.logical_not(usual), (r, q), large)
     return r, q
-
-
-def _wide_quadrant(m: Any, x: Any) -> tuple[Any, Any]:
-    """(r, n mod 4) for any x, in float64.
-
-    The product of x with 24 bits of 2/pi is exact, and so are its integer part, of which two bits
-    count, and the rest. The rests are added from the largest one on: what they cancel is exact.
-    """
-    turns = rest = m.const(0.0, x)
-
-    def take(value: Any, turns: Any) -> tuple[Any, Any]:
-        n = m.round(value)
-        four = m.mul(m.round(m.mul(n, 0.25)), 4.0)
-        return m.sub(value, n), m.add(turns, m.sub(n, four))
-
-    for part in _TWO_OVER_PI:
-        product, turns = take(m.mul(x, part), turns)
-        rest, turns = take(m.add(rest, product), turns)
-    return m.mul(rest, _WIDE_HALF_PI), turns
 
 
 def _wave(m: Any, x: Any, quarter: int) -> Any:
@@ -269,8 +215,8 @@ def _wave(m: Any, x: Any, quarter: int) -> Any:
     r, q = _quadrant(m, x)
     q = m.add(q, quarter) if quarter else q
     z = m.mul(r, r)
-    odd = m.ne(m.bit_and(q, 1), 0)
-    value = m.where(odd, _horner(m, z, _COS), _odd(m, r, z, _SIN))
+    cosine = m.ne(m.bit_and(q, 1), 0)
+    value = m.where(cosine, horner(m, z, _COS), odd(m, r, z, _SIN))
     sign = m.shl(m.bit_and(q, 2), 30)
     return m.real(m.bit_xor(m.bits(value), sign))
 
@@ -286,8 +232,8 @@ def cos(m: Any, x: Any) -> Any:
 
 
 def _arctan(m: Any, ratio: Any, inverted: Any) -> Any:
-    """Atan of 0 <= ratio <= 1, or pi/2 less it."""
-    angle = _odd(m, ratio, m.mul(ratio, ratio), _ATAN)
+    """The arc tangent of 0 <= ratio <= 1, or pi/2 less it."""
+    angle = odd(m, ratio, m.mul(ratio, ratio), _ATAN)
     rest = m.add(m.sub(m.const(_HALF_PI[1], angle), angle), _HALF_PI[0])
     return m.where(inverted, rest, angle)
 
@@ -306,8 +252,8 @@ def atan2(m: Any, y: Any, x: Any) -> Any:
     steep = m.gt(height, width)
     large, small = m.where(steep, height, width), m.where(steep, width, height)
     ratio = m.div(small, large)
-    ratio = _unless(m, m.eq(small, large), ratio, 1.0)  # inf / inf
-    ratio = _unless(m, m.eq(large, 0.0), ratio, 0.0)
+    ratio = unless(m, m.eq(small, large), ratio, 1.0)  # inf / inf
+    ratio = unless(m, m.eq(large, 0.0), ratio, 0.0)
     angle = _arctan(m, ratio, steep)
     left = m.lt(m.bits(x), 0)  # -0.0 too
     angle = m.where(left, m.add(m.sub(m.const(_PI[1], x), angle), _PI[0]), angle)
@@ -315,130 +261,30 @@ def atan2(m: Any, y: Any, x: Any) -> Any:
     return m.where(m.logical_or(m.isnan(x), m.isnan(y)), m.add(x, y), angle)
 
 
-# In float64, rounded once -------------------------------------------------------------------------
-
-
-def _in_float64(compute: Callable[..., Any], even: bool = False) -> Callable[..., Any]:
-    """An odd (or any) function of float32 from one of |x| (or x) in float64."""
-
-    def word(m: Any, x: Any) -> Any:
-        if even:
-            return m.cast(compute(m, m.cast(x, float64)), float32)
-        return m.copysign(m.cast(compute(m, m.cast(m.abs(x), float64)), float32), x)
-
-    return word
-
-
-def tan(m: Any, x: Any) -> Any:
-    """The tangent, and in odd quadrants -1 / tan."""
-    wide = m.cast(x, float64)
-    n = m.round(m.mul(wide, 1.0 / _WIDE_HALF_PI))
-    r = m.fma(n, -6.123233995736766e-17, m.fma(n, -_WIDE_HALF_PI, wide))
-    large = m.logical_not(m.le(m.abs(x), 2.0**15))
-    r, n = m.rarely(large, (r, n), lambda: _wide_quadrant(m, wide))
-    t = _odd(m, r, m.mul(r, r), _TAN)
-    half = m.mul(n, 0.5)
-    value = m.where(m.eq(m.round(half), half), t, m.div(m.const(-1.0, t), t))
-    return m.where(m.eq(x, 0.0), x, m.cast(value, float32))
-
-
-def _arc(m: Any, size: Any) -> tuple[Any, Any]:
-    """(asin(s), |x| > 1/2) where s is |x|, or sqrt((1 - |x|)/2) of the larger ones."""
-    big = m.gt(size, 0.5)
-    z = m.where(big, m.fma(size, -0.5, 0.5), m.mul(size, size))
-    return _odd(m, m.where(big, m.sqrt(z), size), z, _ASIN), big
-
-
-def _asin(m: Any, size: Any) -> Any:
-    arc, big = _arc(m, size)
-    return m.where(big, m.fma(arc, -2.0, _WIDE_HALF_PI), arc)
-
-
-def _acos(m: Any, x: Any) -> Any:
-    arc, big = _arc(m, m.abs(x))
-    twice = m.add(arc, arc)
-    left = m.sub(m.const(2.0 * _WIDE_HALF_PI, x), twice)
-    near = m.sub(m.const(_WIDE_HALF_PI, x), m.copysign(arc, x))
-    return m.where(big, m.where(m.lt(x, 0.0), left, twice), near)
-
-
-asin, acos = _in_float64(_asin), _in_float64(_acos, even=True)
-
-
-def _wide_log(m: Any, x: Any) -> Any:
-    """log(x) to 37 bits for float64 x, normal and positive."""
-    low = m.bits(m.const(0.7071067811865476, x))
-    above = m.sub(m.bits(x), low)
-    n = m.cast(m.shr(above, 52), float64)
-    f = m.real(m.add(m.bit_and(above, (1 << 52) - 1), low))
-    s = m.div(m.sub(f, 1.0), m.add(f, 1.0))
-    half = _odd(m, s, m.mul(s, s), _ATANH)
-    return m.fma(n, 0.6931471805599453, m.add(half, half))
-
-
 def pow(m: Any, x: Any, y: Any) -> Any:
     """2^(y log2|x|), and the sign of x if y is odd."""
     size, wide_y = m.abs(x), m.cast(y, float64)
-    log2x = m.mul(_wide_log(m, m.cast(size, float64)), 1.4426950408889634)
-    log2x = _unless(m, m.isinf(x), _unless(m, m.eq(x, 0.0), log2x, -inf), inf)
-    exponent = _clip(m, m.mul(wide_y, log2x), -160.0, 160.0)
+    log2x = m.mul(logarithm(m, m.cast(size, float64)), 1.4426950408889634)
+    log2x = unless(m, m.isinf(x), unless(m, m.eq(x, 0.0), log2x, -inf), inf)
+    exponent = clip(m, m.mul(wide_y, log2x), -160.0, 160.0)
     n = m.round(exponent)
     r = m.cast(m.sub(exponent, n), float32)
-    result = m.scale(_horner(m, r, _EXP2), m.cast(n, float32))
+    result = m.scale(horner(m, r, _EXP2), m.cast(n, float32))
     half = m.mul(y, 0.5)
     whole = m.eq(m.trunc(y), y)
-    odd = m.logical_and(whole, m.ne(m.trunc(half), half))
-    result = m.where(odd, m.copysign(result, x), result)
+    signed = m.logical_and(whole, m.ne(m.trunc(half), half))
+    result = m.where(signed, m.copysign(result, x), result)
     outside = m.logical_and(m.lt(x, 0.0), m.logical_and(m.ne(x, -inf), m.logical_not(whole)))
-    result = _unless(m, outside, result, nan)
+    result = unless(m, outside, result, nan)
     result = m.where(m.isnan(y), y, m.where(m.isnan(x), x, result))
     one = m.logical_or(m.eq(x, 1.0), m.logical_and(m.eq(x, -1.0), m.isinf(y)))
-    return _unless(m, m.logical_or(one, m.eq(y, 0.0)), result, 1.0)
-
-
-def _asinh(m: Any, x: Any) -> Any:
-    near = _odd(m, x, m.mul(x, x), (0.075, -1.0 / 6.0))
-    far = _wide_log(m, m.add(x, m.sqrt(m.fma(x, x, 1.0))))
-    return m.where(m.lt(x, inf), m.where(m.lt(x, 2.0**-8), near, far), x)
-
-
-def _atanh(m: Any, x: Any) -> Any:
-    near = _odd(m, x, m.mul(x, x), (0.2, 1.0 / 3.0))
-    far = _wide_log(m, m.div(m.add(x, 1.0), m.sub(m.const(1.0, x), x)))
-    far = _unless(m, m.eq(x, 1.0), m.mul(far, 0.5), inf)
-    return m.where(m.le(x, 1.0), m.where(m.lt(x, 2.0**-8), near, far), m.const(nan, x))
-
-
-asinh, atanh = _in_float64(_asinh), _in_float64(_atanh)
-
-
-def acosh(m: Any, x: Any) -> Any:
-    """log(x + sqrt(x^2 - 1))."""
-    wide = m.cast(x, float64)
-    result = _wide_log(m, m.add(wide, m.sqrt(m.fma(wide, wide, -1.0))))
-    result = m.cast(result, float32)
-    return m.where(m.lt(x, inf), _unless(m, m.lt(x, 1.0), result, nan), x)
-
-
-def fmod(m: Any, x: Any, y: Any) -> Any:
-    """X - y trunc(x / y), exactly: 24 bits of the quotient at a time, in float64."""
-    size = m.cast(m.abs(y), float64)
-
-    def step(rest: Any) -> Any:
-        quotient = m.trunc(m.div(rest, size))
-        leading = m.real(m.bit_and(m.bits(quotient), -(1 << 29)))
-        return m.fma(m.neg(leading), size, rest)
-
-    rest = m.repeat(m.cast(m.abs(x), float64), lambda rest: m.ge(m.abs(rest), size), step)
-    rest = m.where(m.lt(rest, 0.0), m.add(rest, size), rest)  # the last quotient was rounded up
-    return m.where(m.isnan(y), y, m.copysign(m.cast(rest, float32), x))
+    return unless(m, m.logical_or(one, m.eq(y, 0.0)), result, 1.0)
 
 
 FLOAT32: dict[str, Callable[..., Any]] = {
     "exp": exp, "exp2": exp2, "expm1": expm1, "tanh": tanh, "sinh": sinh, "cosh": cosh,
     "erf": erf, "log": log, "log2": log2, "log10": log10, "log1p": log1p, "sin": sin, "cos": cos,
-    "tan": tan, "asin": asin, "acos": acos, "atan": atan, "atan2": atan2, "pow": pow,
-    "asinh": asinh, "acosh": acosh, "atanh": atanh, "fmod": fmod,
+    "atan": atan, "atan2": atan2, "pow": pow, **wide.FUNCTIONS,
 }  # fmt: skip
 
 # Words of any floating dtype ----------------------------------------------------------------------
@@ -446,8 +292,8 @@ FLOAT32: dict[str, Callable[..., Any]] = {
 
 def sign(m: Any, x: Any) -> Any:
     """-1, 0 or 1; NaN stays."""
-    result = _unless(m, m.lt(x, 0.0), m.add(x, 0.0), -1.0)
-    return _unless(m, m.gt(x, 0.0), result, 1.0)
+    result = unless(m, m.lt(x, 0.0), m.add(x, 0.0), -1.0)
+    return unless(m, m.gt(x, 0.0), result, 1.0)
 
 
 def mod(m: Any, x: Any, y: Any) -> Any:
