@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -76,18 +75,15 @@ class Disk:
         """Keep an entry; where that fails nothing is written from now on."""
         if self.refused():
             return
+        name = self.folder / f"writing-{os.urandom(12).hex()}"
         try:
-            number, name = tempfile.mkstemp(prefix="writing-", dir=self.folder)
-            try:
-                with open(number, "wb") as file:
-                    file.write(MAGIC + _checksum(key, content) + content)
-                os.replace(name, self.folder / key)
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(name)
-                raise
+            with open(name, "xb", opener=_private) as file:
+                file.write(MAGIC + _checksum(key, content) + content)
+            os.replace(name, self.folder / key)
         except OSError as error:
             self._refused = f"{error.strerror}"
+            with suppress(OSError):
+                name.unlink()
 
     def trim(self) -> None:
         """Remove what was not used for the longest time until a fifth of the limit is free."""
@@ -132,6 +128,10 @@ def _unsafe(state: os.stat_result) -> str:
         if state.st_mode & 0o022:
             return "others may write there"
     return ""
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _checksum(key: str, content: bytes) -> bytes:

@@ -13,7 +13,6 @@ import itertools
 import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -123,12 +122,27 @@ def _compile_missing(units: dict[str, Unit], optimize: int) -> dict[str, bytes]:
     """Compile units, by their digests, on all cores."""
     functions = {d: unit.build(_symbol(d)) for d, unit in units.items()}
     batches = _batches(functions)
-    with ThreadPoolExecutor(min(len(batches), cores()) or 1) as threads:
-        run = threads.map if len(batches) > 1 else map
-        done = list(run(lambda batch: _compile_batch(batch, functions, units, optimize), batches))
-    code = {d: content for part in done for d, content in part.items()}
+    code: dict[str, bytes] = {}
+    failed: list[BaseException] = []
+    todo = iter(batches)  # `next` on it is atomic
+
+    def work() -> None:
+        try:
+            for batch in todo:
+                code.update(_compile_batch(batch, functions, units, optimize))
+        except BaseException as error:
+            failed.append(error)
+
+    others = [threading.Thread(target=work) for _ in range(min(len(batches), cores()) - 1)]
+    for thread in others:
+        thread.start()
+    work()
+    for thread in others:
+        thread.join()
     if code:
         _keep(code)
+    if failed:
+        raise failed[0]
     return code
 
 
