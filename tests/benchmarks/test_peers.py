@@ -12,7 +12,7 @@ import pytest
 from benchmarks.peers import __main__ as command
 from benchmarks.peers import contest, lazygrad_forms, numpy_forms
 from benchmarks.peers.forms import FORMS, Form
-from benchmarks.peers.report import duration, ratio, step_times, tables
+from benchmarks.peers.report import duration, missed, ratio, step_times, tables
 from benchmarks.workloads import WORKLOADS, Workload, batches, weights
 
 OWN = [form for form in FORMS if not form.guest]
@@ -67,6 +67,11 @@ def test_the_slower_form_counts_against_the_best_peer() -> None:
     assert ratio(entries, "median us") == 4.0
     assert ratio(entries, "best us") is None
     assert step_times(entries).endswith("| 20 us | 4.00 | - | >= 4 |")
+    assert missed(entries) == []
+    for entry, figure in zip(entries, figures, strict=True):
+        entry.found |= {"peak MB": 400 - figure, "first cold ms": 2 * figure + 161}
+    entries[-1].found["median us"] = 30.0
+    assert missed(entries) == ["the ratio is 2.67", "peak memory 390, at most 100 allowed"]
     assert duration(12_345.0) == "12.3 ms"
 
 
