@@ -290,7 +290,7 @@ class _Writer:
             step = f.i64(tile.columns)
             outer, inner = f.i64(right.outer), f.i64(right.inner)
             if how == "transpose":
-                copy = pack.transpose(self.element, tile.lanes)
+                copy = pack.transpose(self.element)
                 f.call_internal(copy, source, outer, panel, step, width, depth)
             elif how == "copy":
                 copy = pack.copy(self.element, tile.lanes)
@@ -360,7 +360,7 @@ class _Writer:
             f.call_internal(copy, result, f.i64(step), out.pointer, f.i64(across), rows, columns)
             return
         if form.turned:
-            turn = pack.transpose(self.element, self.tile.lanes)
+            turn = pack.transpose(self.element)
             if form.epilogue is None:
                 out = self.operand(form.stores[0], block.batch, *corner)
                 target = out.pointer

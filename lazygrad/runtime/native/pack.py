@@ -46,12 +46,14 @@ def gather(element: str) -> Function:
     return f
 
 
-def transpose(element: str, lanes: int) -> Function:
+def transpose(element: str) -> Function:
     """`transpose(source, s_row, target, t_row, rows, columns)`: target[j, i] = source[i, j].
 
-    Squares of `lanes` x `lanes` go through registers.
+    Squares go through registers, of 256 bits on every host: wider ones cost twice the code, and
+    their many rows fall into the same cache sets where the stride is a power of two.
     """
-    f = Function(f"transpose_{element}_{lanes}", _PARAMS, internal=True)
+    lanes = 256 // max(bits_of(element), 32)
+    f = Function(f"transpose_{element}", _PARAMS, internal=True)
     source, s_row, target, t_row, rows, columns = f.params
     type_ = vector(element, lanes)
     with f.loop(0, rows, lanes) as i:

@@ -59,6 +59,7 @@ class _Writer:
                 ("i64", "k"), ("ptr", "c"), ("i64", "c_row"), ("ptr", "start"), ("i64", "rows"),
                 ("i64", "columns"), ("i64", "flags"),
             ],
+            attributes="nounwind alwaysinline",
             internal=True,
         )  # fmt: skip
         self.type = vector(tile.element, tile.lanes)
