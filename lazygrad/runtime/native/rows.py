@@ -11,9 +11,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 from lazygrad.runtime.alignment import aligned
-from lazygrad.runtime.kernel import Grid, Kernel, Map, Reduce, Scratch, Stage, depends_on_chunks
+from lazygrad.runtime.kernel import (
+    Access,
+    Grid,
+    Kernel,
+    Map,
+    Reduce,
+    Scratch,
+    Stage,
+    depends_on_chunks,
+)
 from lazygrad.runtime.native.canonical import (
     Axis,
     Former,
@@ -39,6 +49,7 @@ BLOCK_BYTES = 1 << 15  # of all that a block of rows touches: it stays in the fi
 PARALLEL_SECONDS = 30e-6  # a kernel below it does not pay for meeting other threads
 PIECE_SECONDS = 10e-6
 PIECES = 64
+_SCRATCH_BYTES = 1 << 18  # that each thread may have for itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +107,11 @@ def _unit(kernel: Kernel, stages: Sequence[Map | Reduce], cut: bool) -> Unit:
     elif cut:
         axes = [find_axes(s, 0) for s in stages]
         made = _row_cut(kernel, touched, pieces)
+    elif pieces > 1 and (common := _common_axes(kernel, stages)) is not None:
+        axes = [find_axes(s, a) for s, a in zip(stages, common, strict=True)]
+        dense = any(a.strides[common[0]] == 1 for a in stages[0].body.loads)
+        made = _even_cut(stages[0].domain[common[0]], pieces, dense)
+        former.whole = True
     else:
         axes, made = [find_axes(s, None) for s in stages], _Cut()
     forms = tuple(former.form(s, x) for s, x in zip(stages, axes, strict=True))
@@ -122,33 +138,44 @@ def _cuttable(kernel: Kernel, stages: Sequence[Map | Reduce]) -> bool:
     rows = kernel.grid.rows
     if depends_on_chunks(kernel) or depends_on_chunks(replace(kernel, grid=Grid(rows, 1))):
         return False
-    touching: dict[int, set[tuple[tuple[int, int], ...]]] = {}
+    sites: dict[int, set[_Reach]] = {}
     for stage in stages:
         for access in accesses_of(stage):
-            if access.index is not None:
-                touching.setdefault(access.buffer, set()).add(((0, 0),))
-                continue
-            walked = tuple((n, s) for n, s in zip(stage.domain, access.strides, strict=True) if s)
-            start = (access.offset, access.strides[0])
-            touching.setdefault(access.buffer, set()).add((start, *walked))
-    stored = {a.buffer for s in stages for a in accesses_of(s)[len(s.body.loads) :]}
+            sites.setdefault(access.buffer, set()).add(_reach(stage, access, 0))
     former = Former(kernel)
-    return all(former.is_local(b) or _apart(touching[b]) for b in stored)
+    stored = {a.buffer for s in stages for a in accesses_of(s)[len(s.body.loads) :]}
+    return all(former.is_local(b) or _apart(sites[b]) for b in stored)
 
 
-def _apart(sites: set[tuple[tuple[int, int], ...]]) -> bool:
-    """Whether accesses, as (offset, step of the rows) and extents with strides, meet in no row."""
-    if len(sites) == 1:
-        return True
-    steps = {site[0][1] for site in sites}
+class _Reach(NamedTuple):
+    """The elements of a row: how far rows are apart, the first and last one of row 0, all."""
+
+    step: int
+    low: int
+    high: int
+    walked: tuple[tuple[int, int], ...]
+
+
+def _reach(stage: Map | Reduce, access: Access, row: int) -> _Reach:
+    """What an access reaches in each row, where axis `row` is the rows."""
+    if access.index is not None:
+        return _Reach(0, 0, 0, ())
+    walked = tuple(
+        (n, s) for a, (n, s) in enumerate(zip(stage.domain, access.strides, strict=True))
+        if n > 1 and s and a != row
+    )  # fmt: skip
+    ends = [(n - 1) * s for n, s in walked]
+    low, high = sum(min(e, 0) for e in ends), sum(max(e, 0) for e in ends)
+    return _Reach(access.strides[row], access.offset + low, access.offset + high, walked)
+
+
+def _apart(sites: set[_Reach]) -> bool:
+    """Whether no row reaches into another one."""
+    steps = {site.step for site in sites}
     if len(steps) > 1 or 0 in steps:
         return False
-    low, high = [], []
-    for (offset, _), *walked in sites:
-        ends = [(n - 1) * s for n, s in walked[1:]]  # the first is the rows
-        low.append(offset + sum(min(e, 0) for e in ends))
-        high.append(offset + sum(max(e, 0) for e in ends))
-    return max(high) - min(low) < abs(steps.pop())
+    span = max(s.high for s in sites) - min(s.low for s in sites)
+    return len(sites) == 1 or span < abs(steps.pop())
 
 
 def _scratch(kernel: Kernel, buffer: int) -> Scratch:
@@ -168,10 +195,47 @@ def _free_cut(stage: Map | Reduce, axes: list[Axis], pieces: int) -> _Cut:
     chosen = next(a for a in order if axes[a].extent >= enough)
     axis = axes[chosen]
     axis.rows, axis.factor, axis.step = True, 1, axis.strides
-    block = -(-axis.extent // pieces)
-    if chosen == vector:  # rows of a kilobyte: shorter ones defeat the prefetcher
-        block = -(-block // (16 * LANES)) * 16 * LANES
-    return _Cut(axis.extent, min(block, axis.extent))
+    return _even_cut(axis.extent, pieces, chosen == vector)
+
+
+def _even_cut(rows: int, pieces: int, vectors: bool) -> _Cut:
+    """Cut into pieces, where rows are elements of vectors at the borders of some."""
+    block = -(-rows // pieces)
+    if vectors:  # long pieces, as short runs of memory defeat the prefetcher
+        step = (16 if rows >= 64 * LANES else 4) * LANES
+        block = -(-block // step) * step
+    return _Cut(rows, min(block, rows))
+
+
+def _common_axes(kernel: Kernel, stages: Sequence[Map | Reduce]) -> list[int] | None:
+    """An axis of each stage along which all of them can be cut together.
+
+    Every position along it computes what it reads: sums over other axes, then what follows.
+    """
+    scratch = sum(s.row_size * s.dtype.itemsize for s in kernel.scratch if not s.shared)
+    if scratch > _SCRATCH_BYTES:
+        return None
+    stored = {a.buffer for s in stages for a in accesses_of(s)[len(s.body.loads) :]}
+    first = stages[0]
+    for a, n in enumerate(first.domain):
+        chosen = [a]
+        for stage in stages[1:]:
+            same = [b for b, m in enumerate(stage.domain) if m == n and not _reduced(stage, b)]
+            if len(same) == 1:
+                chosen.append(same[0])
+        if n < 2 * LANES or _reduced(first, a) or len(chosen) != len(stages):
+            continue
+        sites: dict[int, set[_Reach]] = {}
+        for stage, row in zip(stages, chosen, strict=True):
+            for access in accesses_of(stage):
+                sites.setdefault(access.buffer, set()).add(_reach(stage, access, row))
+        if all(_apart(sites[b]) for b in stored):
+            return chosen
+    return None
+
+
+def _reduced(stage: Map | Reduce, axis: int) -> bool:
+    return isinstance(stage, Reduce) and axis in stage.axes
 
 
 def _row_cut(kernel: Kernel, touched: Sequence[int], pieces: int) -> _Cut:

@@ -82,7 +82,8 @@ def summed(x: Array, axes: tuple[int, ...]) -> Array:
             lanes[p % 16] += row
     while len(lanes) > 1:
         lanes = lanes[: len(lanes) // 2] + lanes[len(lanes) // 2 :]
-    return lanes[0]
+    total: Array = lanes[0]
+    return total
 
 
 def sum_kernel(
@@ -293,3 +294,37 @@ def test_a_map_in_place() -> None:
     k.map((1, 33, 10), [x.at((0, 10, 1)), y.at((0, 0, 1))], [x.at((0, 10, 1))],
           lambda m, a, b: m.mul(a, b))  # fmt: skip
     check_units(k.kernel(), [normal(33, 10), normal(10)], 0)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_stages_without_rows_share_an_axis_to_cut(order: tuple[int, int]) -> None:
+    """A sum over a batch and what follows, for every column by itself."""
+    n, c = 2048, 256
+    k = Build()
+    x = k.param((n, c) if order == (0, 1) else (c, n))
+    bias = k.param((c,), "inout")
+    total = k.scratch((c,))
+    strides = (c, 1) if order == (0, 1) else (1, n)
+    k.reduce((1, n, c), (1,), "add", [x.at((0, *strides))], total.at((0, 0, 1)))
+    k.map((1, c), [total.at((0, 1)), bias.at((0, 1))], [bias.at((0, 1))],
+          lambda m, s, b: m.sub(b, m.mul(s, m.const(0.1, s))))  # fmt: skip
+    kernel = k.kernel()
+    (unit,) = row_units(kernel)
+    assert unit.parallel
+    assert unit.rows > unit.chunk
+    arrays = [normal(n * c), normal(c)]
+    found = check_units(kernel, arrays, 1e-3)
+    same_bits(found, run_units(kernel, arrays, units=[replace(unit, parallel=False)])[0])
+
+
+def test_sums_over_everything_are_not_cut() -> None:
+    k = Build()
+    x, out = k.param((512, 512)), k.param((512, 512), "out")
+    total = k.scratch(())
+    k.reduce((1, 512, 512), (1, 2), "add", [x.at((0, 512, 1))], total.at((0, 0, 0)))
+    k.map((1, 512, 512), [x.at((0, 512, 1)), total.at((0, 0, 0))], [out.at((0, 512, 1))],
+          lambda m, a, s: m.sub(a, s))  # fmt: skip
+    kernel = k.kernel()
+    (unit,) = row_units(kernel)
+    assert unit.rows == 1
+    check_units(kernel, [normal(512, 512), empty(512, 512)], 1e-3)
