@@ -19,7 +19,7 @@ from lazygrad.dtypes import (
 )  # fmt: skip
 from lazygrad.runtime.native.llvm import Function, Value, element_of, lanes_of, vector
 
-HALVES = (float16, bfloat16)
+HALVES = frozenset((float16, bfloat16))
 
 
 def llvm_type(dtype: DType) -> str:

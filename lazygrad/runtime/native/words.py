@@ -10,11 +10,13 @@ here is undefined in any lane, whatever it holds, so lanes beyond the end of a r
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import lru_cache
+from math import copysign
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from lazygrad.dtypes import BOOL, FLOATING, DType, bool_, float32, float64, int32, int64
+from lazygrad.dtypes import BOOL, FLOATING, INTEGER, DType, bool_, float32, float64, int32, int64
 from lazygrad.ops.scalar_math import WORDS, Result
 from lazygrad.runtime.kernel import Body
 from lazygrad.runtime.native import conversions, polynomials
@@ -84,10 +86,7 @@ class NativeMath:
 
     def number(self, value: float, dtype: DType, lanes: int = 0) -> Term:
         """A constant of a dtype, converted as NumPy converts it."""
-        with np.errstate(all="ignore"):
-            exact = np.asarray(value).astype(dtype.dtype).item()
-        if dtype.category not in (FLOATING, BOOL) and exact >= 1 << (8 * dtype.itemsize - 1):
-            exact -= 1 << (8 * dtype.itemsize)
+        exact = _exact(value, copysign(1.0, value), dtype)
         type_ = vector(llvm_type(dtype), lanes or self.lanes)
         return Term(self.f.const(type_, exact), dtype, known=exact == exact)
 
@@ -270,6 +269,16 @@ class NativeMath:
         if lanes == 1:
             return c.value
         return self.f.call(f"@llvm.vector.reduce.or.v{lanes}i1", "i1", c.value)
+
+
+@lru_cache(4096, typed=True)
+def _exact(value: float, sign: float, dtype: DType) -> Any:
+    """A number in a dtype, integers as signed ones; `sign` keeps 0.0 and -0.0 apart."""
+    with np.errstate(all="ignore"):
+        exact = np.asarray(value).astype(dtype.dtype).item()
+    if dtype.category == INTEGER and exact >= 1 << (8 * dtype.itemsize - 1):
+        exact -= 1 << (8 * dtype.itemsize)
+    return exact
 
 
 def _two(word: str) -> Callable[..., Value]:
