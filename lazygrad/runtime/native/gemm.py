@@ -214,7 +214,7 @@ class _Lowering:
         epilogue = Body((), (stage.dtype, *stage.epilogue.load_dtypes), stage.epilogue.instrs)
         form = Form(
             tuple(self.words), len(self.buffers), extents, stage.dtype, blocking.tile,
-            blocking.swapped, blocking.how, blocking.turned, blocking.whole, shallow,
+            blocking.swapped, blocking.how, blocking.turned, blocking.whole, shallow, p.k > SEGMENT,
             first, second, None if trivial else epilogue, loads, stores, values,
             self.far(blocking, loads),
         )  # fmt: skip

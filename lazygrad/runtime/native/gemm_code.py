@@ -15,14 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lazygrad.dtypes import DType
 from lazygrad.runtime.kernel import Body
 from lazygrad.runtime.native import pack
 from lazygrad.runtime.native.llvm import Function, Index, Value
 from lazygrad.runtime.native.nest import Operand, emit_map
-from lazygrad.runtime.native.tiles import ADD, CONTINUE, SEGMENT, Tile
+from lazygrad.runtime.native.tiles import SEGMENT, Strip, Target, Tile
 from lazygrad.runtime.native.unit import Frame
 
 Known = int | str  # a number in the code, or the name of a word
@@ -63,6 +63,7 @@ class Form:
     turned: bool
     whole: bool
     shallow: bool
+    long: bool  # more than one segment
     first: Source  # broadcast, along the rows of the tile
     second: Source  # along the lanes
     epilogue: Body | None  # None: the sums are the result
@@ -105,7 +106,6 @@ class _Writer:
         self.f = self.frame.f
         self.words = {w: self.frame.word(k) for k, w in enumerate(form.words)}
         self.bases = [self.frame.pointer(k) for k in range(form.buffers)]
-        self.tiles = form.tile.function()
 
     def write(self) -> Function:
         with self.f.loop(self.frame.lo, self.frame.hi) as number:
@@ -155,24 +155,23 @@ class _Writer:
             batch, row, column, f.min(w["high"], f.sub(w["rows"], row)),
             f.min(w["wide"], f.sub(w["columns"], column)),
         )  # fmt: skip
-        result, step = self.target(block)
+        target = self.target(block)
         if form.shallow:
-            self.by_layers(block, result, step)
+            self.by_layers(block, target)
         elif form.whole:
-            self.by_strips(block, result, step)
+            self.by_strips(block, target)
         else:
-            self.by_segments(block, result, step)
-        self.end(block, result, step)
+            self.by_segments(block, target)
+        self.end(block, target)
 
-    def target(self, block: _Block) -> tuple[Value, Index]:
+    def target(self, block: _Block) -> Target:
         """Where the tiles go: to their place at once if nothing is left to do."""
         form = self.form
         if form.epilogue is not None or form.turned or form.shallow:
-            return self.room("tile"), self.words["step"]
-        out = self.operand(form.stores[0], block.batch, *self.corner(block))
-        return out.pointer, self.number(
-            form.stores[0].inner if form.swapped else form.stores[0].outer
-        )
+            return Target(self.room("tile"), self.words["step"])
+        store = form.stores[0]
+        out = self.operand(store, block.batch, *self.corner(block))
+        return Target(out.pointer, self.number(store.inner if form.swapped else store.outer))
 
     def corner(self, block: _Block) -> tuple[Index, Index]:
         """The position of the block in the result."""
@@ -181,16 +180,17 @@ class _Writer:
     # products
 
     @contextmanager
-    def segments(self) -> Iterator[tuple[Value, Value, Value]]:
-        """For each segment where it begins, how long it is, and the flags of its tiles."""
+    def segments(self) -> Iterator[tuple[Index, Value, Value | None]]:
+        """For each segment where it begins, how long it is, whether it is added to others."""
         f, k = self.f, self.words["k"]
-        least = f.intrinsic("smax", k, f.i64(1))
-        with f.loop(0, least, SEGMENT) as at:
+        if not self.form.long:
+            yield 0, k, None
+            return
+        with f.loop(0, k, SEGMENT) as at:
             depth = f.i64(f.min(SEGMENT, f.sub(k, at)))
-            first = f.cmp("icmp eq", at, f.i64(0))
-            yield at, depth, f.select(first, f.i64(0), f.i64(ADD))
+            yield at, depth, f.cmp("icmp ne", at, f.i64(0))
 
-    def by_strips(self, block: _Block, result: Value, step: Index) -> None:
+    def by_strips(self, block: _Block, target: Target) -> None:
         """Everything packed, then each strip of rows through all segments."""
         f = self.f
         left, right = self.factor(block, first=True), self.factor(block, first=False)
@@ -199,44 +199,43 @@ class _Writer:
                 self.pack(block, right, at, depth, self.panels(at))
         with (
             f.loop(0, block.rows, self.tile.rows) as i,
-            self.segments() as (at, depth, flags),
+            self.segments() as (at, depth, more),
         ):
-            self.strip(block, i, left, right, at, depth, flags, (result, result), step)
+            self.strip(block, i, left, right, at, depth, replace(target, add=more))
 
-    def by_segments(self, block: _Block, result: Value, step: Index) -> None:
+    def by_segments(self, block: _Block, target: Target) -> None:
         """Segment by segment: pack it, then all strips of rows."""
         f, form = self.f, self.form
-        with self.segments() as (at, depth, flags):
+        with self.segments() as (at, depth, more):
             left = self.factor(block, True, at, depth)
             right = self.factor(block, False, at, depth)
             start: Index = 0
             if form.how != "direct":
                 self.pack(block, right, start, depth, self.room("panels"))
             with f.loop(0, block.rows, self.tile.rows) as i:
-                self.strip(block, i, left, right, start, depth, flags, (result, result), step)
+                self.strip(block, i, left, right, start, depth, replace(target, add=more))
 
-    def by_layers(self, block: _Block, result: Value, step: Index) -> None:
+    def by_layers(self, block: _Block, target: Target) -> None:
         """A few rows of an operand that lies as it is at a time: the chains wait in memory."""
         f = self.f
         chains, layer = self.room("chains"), self.words["depth"]
-        with self.segments() as (at, depth, _):
+        with self.segments() as (at, depth, more):
             left = self.factor(block, True, at, depth)
             right = self.factor(block, False, at, depth)
-            first = f.cmp("icmp eq", at, f.i64(0))
             with f.loop(0, depth, layer) as k:
                 rest = f.i64(f.sub(depth, k))
-                last = f.cmp("icmp sle", rest, layer)
-                ends = f.bin("or", first, last)
-                out, start = f.select(ends, result, chains), f.select(first, result, chains)
-                add = f.bin("and", last, f.cmp("icmp ne", at, f.i64(0)))
-                go_on = f.cmp("icmp ne", k, f.i64(0))
-                zero = f.i64(0)
-                flags = f.bin(
-                    "or", f.select(add, f.i64(ADD), zero), f.select(go_on, f.i64(CONTINUE), zero)
-                )
+                goal = replace(target, start=target.c, go_on=f.cmp("icmp ne", k, f.i64(0)))
+                if more is not None:
+                    last = f.cmp("icmp sle", rest, layer)
+                    out = f.select(f.bin("and", more, self.negated(last)), chains, target.c)
+                    start = f.select(more, chains, target.c)
+                    goal = replace(goal, c=out, start=start, add=f.bin("and", more, last))
                 terms = f.i64(f.min(layer, rest))
                 with f.loop(0, block.rows, self.tile.rows) as i:
-                    self.strip(block, i, left, right, k, terms, flags, (out, start), step)
+                    self.strip(block, i, left, right, k, terms, goal)
+
+    def negated(self, x: Value) -> Value:
+        return self.f.bin("xor", x, self.f.const("i1", True))
 
     def panels(self, at: Index) -> Value:
         """The panels of a segment: they lie one after another."""
@@ -246,28 +245,27 @@ class _Writer:
 
     def strip(
         self, block: _Block, i: Value, left: _Strided, right: _Strided, at: Index, depth: Value,
-        flags: Value, ends: tuple[Value, Value], step: Index,
+        target: Target,
     ) -> None:  # fmt: skip
         """The tiles of a strip of rows, for terms that begin at `at`."""
         f, tile = self.f, self.tile
         rows = f.i64(f.min(tile.rows, f.sub(block.rows, i)))
         a = self.at(left.pointer, (i, left.outer), (at, left.inner))
+        strip = Strip(f, tile, a, left.outer, left.inner, rows)
         packed = self.form.how != "direct"
         base = (
             (self.panels(at) if self.form.whole else self.room("panels"))
             if packed
             else self.at(right.pointer, (at, right.inner))
         )
-        out, start = (self.at(end, (i, step)) for end in ends)
+        target = target.moved(f, self.element, f.mul(i, target.step))
         with f.loop(0, block.columns, tile.columns) as j:
-            b = f.gep(self.element, base, f.mul(j, depth) if packed else j)
-            c, s = f.gep(self.element, out, j), f.gep(self.element, start, j)
             for k in self.form.far:
                 self.fetch(self.form.loads[k], block, i, j)
-            f.call_internal(
-                self.tiles, a, f.i64(left.outer), f.i64(left.inner), b,
-                f.i64(tile.columns if packed else right.inner), depth, c, f.i64(step), s, rows,
-                f.i64(f.sub(block.columns, j)), flags,
+            strip.compute(
+                f.gep(self.element, base, f.mul(j, depth) if packed else j),
+                tile.columns if packed else right.inner, depth,
+                target.moved(f, self.element, j), f.i64(f.sub(block.columns, j)),
             )  # fmt: skip
 
     def fetch(self, place: Place, block: _Block, i: Value, j: Value) -> None:
@@ -346,9 +344,10 @@ class _Writer:
 
     # the result
 
-    def end(self, block: _Block, result: Value, step: Index) -> None:
+    def end(self, block: _Block, target: Target) -> None:
         """The epilogue over the block."""
         f, form = self.f, self.form
+        result, step = target.c, target.step
         if form.epilogue is None and not form.turned and not form.shallow:
             return
         corner = self.corner(block)
@@ -363,12 +362,12 @@ class _Writer:
             turn = pack.transpose(self.element)
             if form.epilogue is None:
                 out = self.operand(form.stores[0], block.batch, *corner)
-                target = out.pointer
+                place = out.pointer
                 across = self.number(form.stores[0].outer if form.swapped else form.stores[0].inner)
             else:
-                target, across = self.room("turned"), self.words["turned_step"]
-            f.call_internal(turn, result, f.i64(step), target, f.i64(across), rows, columns)
-            result, step = target, across
+                place, across = self.room("turned"), self.words["turned_step"]
+            f.call_internal(turn, result, f.i64(step), place, f.i64(across), rows, columns)
+            result, step = place, across
             if form.epilogue is None:
                 return
         assert form.epilogue is not None

@@ -9,16 +9,14 @@ is that of Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplica
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-from lazygrad.runtime.native.llvm import Function, Value, vector
+from lazygrad.runtime.native.llvm import Function, Index, Value, vector
 
-BYTES = {"float": 4, "double": 8, "i8": 1, "i16": 2, "i32": 4, "i64": 8}
 SEGMENT = 512  # terms of one chain; a longer sum adds up the chains of its segments, in order
 
-CONTINUE = 1  # the chains go on from what `start` holds
-ADD = 2  # the result is added to what `c` holds
+BYTES = {"float": 4, "double": 8, "i8": 1, "i16": 2, "i32": 4, "i64": 8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,120 +35,119 @@ class Tile:
         """How many columns of the result it has."""
         return self.lanes * self.vectors
 
-    def function(self) -> Function:
-        """`tile(a, a_row, a_k, b, b_k, k, c, c_row, start, rows, columns, flags)`.
 
-        c[i, j] (+)= sum of a[i * a_row + l * a_k] * b[l * b_k + j] for i < rows <= self.rows and
-        j < columns, of which no more than self.columns are computed. `start` has the rows of `c`.
-        """
-        return _Writer(self).write()
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a tile ends: c (+)= its sums; and where it begins, if not at 0.
+
+    The chains go on from what `start` holds where `go_on` is true, and are added to what `c`
+    holds where `add` is true; None: never. `c` and `start` have rows of `step` elements.
+    """
+
+    c: Value
+    step: Index
+    add: Value | None = None
+    start: Value | None = None
+    go_on: Value | None = None
+
+    def moved(self, f: Function, element: str, by: Index) -> Target:
+        """The target of elements further on."""
+        start = None if self.start is None else f.gep(element, self.start, by)
+        return replace(self, c=f.gep(element, self.c, by), start=start)
 
 
-class _Writer:
-    """Writes the function of a tile."""
+class Strip:
+    """A strip of `rows` rows, at most those of a tile, of which tiles are computed one by one.
 
-    def __init__(self, tile: Tile) -> None:
-        self.tile = tile
-        name = f"tile_{tile.element}_{tile.rows}x{tile.vectors}x{tile.lanes}"
-        self.f = f = Function(
-            name + "_any" * tile.logical + "_ahead" * tile.ahead,
-            [
-                ("ptr", "a"), ("i64", "a_row"), ("i64", "a_k"), ("ptr", "b"), ("i64", "b_k"),
-                ("i64", "k"), ("ptr", "c"), ("i64", "c_row"), ("ptr", "start"), ("i64", "rows"),
-                ("i64", "columns"), ("i64", "flags"),
-            ],
-            attributes="nounwind alwaysinline",
-            internal=True,
-        )  # fmt: skip
+    Row i of A begins at a + i * a_row and has steps of a_k, all in elements.
+    """
+
+    def __init__(
+        self, f: Function, tile: Tile, a: Value, a_row: Index, a_k: Index, rows: Value
+    ) -> None:  # fmt: skip
+        self.f, self.tile, self.a_k = f, tile, a_k
         self.type = vector(tile.element, tile.lanes)
-        self.masks = [lane_mask(f, tile.lanes, f.params[10], v) for v in range(tile.vectors)]
-
-    def write(self) -> Function:
-        """The whole function."""
-        f, tile = self.f, self.tile
-        a, a_row, a_k, b, b_k, k, c, _, start, rows, _, _ = f.params
-        lines = [a]
+        self.lines = [a]
         for r in range(1, tile.rows):  # rows beyond the last repeat it, and are not stored
             at = f.min(r, f.sub(rows, 1))
-            lines.append(f.gep(tile.element, a, f.mul(at, a_row)))
-        sums = [
-            [f.variable(self.type, f.const(self.type, 0)) for _ in range(tile.vectors)]
-            for _ in range(tile.rows)
-        ]
-        with f.when(self.flag(CONTINUE)):
-            self.each_row(lambda r: self.begin(sums[r], self.row(start, r)))
+            self.lines.append(f.gep(tile.element, a, f.mul(at, a_row)))
+        self.exist = [f.cmp("icmp slt", f.i64(r), rows) for r in range(tile.rows)]
+
+    def compute(self, b: Value, b_k: Index, k: Index, target: Target, columns: Value) -> None:
+        """The tile of b[l * b_k + j] for l < k and j < columns, which may be more than its own."""
+        f, tile = self.f, self.tile
+        masks = [lane_mask(f, tile.lanes, columns, v) for v in range(tile.vectors)]
+        zero = f.const(self.type, 0)
+        sums = [[f.variable(self.type, zero) for _ in masks] for _ in range(tile.rows)]
+        if target.start is not None and target.go_on is not None:
+            with f.when(target.go_on):
+                self._begin(sums, target.start, target.step, masks)
+        self._add_products(sums, b, b_k, k, masks)
+        if target.add is None:
+            self._end(sums, target, masks, add=False)
+            return
+        plain, add, done = f.label("plain"), f.label("add"), f.label("done")
+        f.branch_if(target.add, add, plain)
+        for label in (add, plain):
+            f.block(label)
+            self._end(sums, target, masks, add=label == add)
+            f.branch(done)
+        f.block(done)
+
+    def _add_products(
+        self, sums: list[list[Value]], b: Value, b_k: Index, k: Index, masks: list[Value]
+    ) -> None:
+        f, tile = self.f, self.tile
         at_a = f.variable("i64", f.i64(0))
         at_b = f.variable("ptr", b)
         with f.loop(0, k):
             here, there = f.load("i64", at_a), f.load("ptr", at_b)
             if tile.ahead:
+                beyond = f.gep(tile.element, there, tile.columns)
                 for byte in range(0, tile.columns * BYTES[tile.element], 64):
-                    beyond = f.gep(tile.element, there, tile.columns)
                     f.prefetch(f.gep("i8", beyond, byte), 2)
             right = [
                 f.masked_load(self.type, f.gep(tile.element, there, v * tile.lanes), mask)
-                for v, mask in enumerate(self.masks)
+                for v, mask in enumerate(masks)
             ]
-            for line, row in zip(lines, sums, strict=True):
+            for line, row in zip(self.lines, sums, strict=True):
                 left = f.load(tile.element, f.gep(tile.element, line, here))
                 wide = f.splat(left, tile.lanes)
                 for slot, x in zip(row, right, strict=True):
-                    f.store(self.fused(wide, x, f.load(self.type, slot)), slot)
-            f.store(f.i64(f.add(here, a_k)), at_a)
+                    f.store(self._fused(wide, x, f.load(self.type, slot)), slot)
+            f.store(f.i64(f.add(here, self.a_k)), at_a)
             f.store(f.gep(tile.element, there, b_k), at_b)
-        plain, add, done = f.label("plain"), f.label("add"), f.label("done")
-        f.branch_if(self.flag(ADD), add, plain)
-        f.block(add)
-        self.each_row(lambda r: self.end(sums[r], self.row(c, r), add=True))
-        f.branch(done)
-        f.block(plain)
-        self.each_row(lambda r: self.end(sums[r], self.row(c, r), add=False))
-        f.branch(done)
-        f.block(done)
-        f.ret()
-        return f
 
-    def flag(self, bit: int) -> Value:
-        f = self.f
-        return f.cmp("icmp ne", f.bin("and", f.params[11], f.i64(bit)), f.i64(0))
-
-    def each_row(self, body: Callable[[int], None]) -> None:
-        f = self.f
-        for r in range(self.tile.rows):
-            with f.when(f.cmp("icmp slt", f.i64(r), f.params[9])):
-                body(r)
-
-    def row(self, base: Value, r: int) -> Value:
-        f = self.f
-        return f.gep(self.tile.element, base, f.mul(r, f.params[7]))
-
-    def parts(self, at: Value) -> list[tuple[Value, Value]]:
-        """The addresses of the vectors of a row, and their masks."""
+    def _vectors(
+        self, base: Value, step: Index, sums: list[list[Value]], masks: list[Value]
+    ) -> Iterator[tuple[Value, Value, Value]]:
+        """For each vector of the rows that exist its sum, its address and its mask."""
         f, tile = self.f, self.tile
-        return [
-            (f.gep(tile.element, at, v * tile.lanes), mask) for v, mask in enumerate(self.masks)
-        ]
+        for r, row in enumerate(sums):
+            line = f.gep(tile.element, base, f.mul(r, step))
+            with f.when(self.exist[r]):
+                for v, (slot, mask) in enumerate(zip(row, masks, strict=True)):
+                    yield slot, f.gep(tile.element, line, v * tile.lanes), mask
 
-    def begin(self, sums: list[Value], at: Value) -> None:
+    def _begin(
+        self, sums: list[list[Value]], start: Value, step: Index, masks: list[Value]
+    ) -> None:
+        for slot, at, mask in self._vectors(start, step, sums, masks):
+            self.f.store(self.f.masked_load(self.type, at, mask), slot)
+
+    def _end(self, sums: list[list[Value]], target: Target, masks: list[Value], add: bool) -> None:
         f = self.f
-        for slot, (place, mask) in zip(sums, self.parts(at), strict=True):
-            f.store(f.masked_load(self.type, place, mask), slot)
+        for slot, at, mask in self._vectors(target.c, target.step, sums, masks):
+            x = f.load(self.type, slot)
+            f.masked_store(self._sum(f.masked_load(self.type, at, mask), x) if add else x, at, mask)
 
-    def end(self, sums: list[Value], at: Value, add: bool) -> None:
-        f = self.f
-        for slot, (place, mask) in zip(sums, self.parts(at), strict=True):
-            value = f.load(self.type, slot)
-            if add:
-                value = self.sum(f.masked_load(self.type, place, mask), value)
-            f.masked_store(value, place, mask)
-
-    def fused(self, x: Value, y: Value, z: Value) -> Value:
+    def _fused(self, x: Value, y: Value, z: Value) -> Value:
         f = self.f
         if self.tile.element in ("float", "double"):
             return f.intrinsic("fma", x, y, z)
-        return self.sum(z, f.bin("and" if self.tile.logical else "mul", x, y))
+        return self._sum(z, f.bin("and" if self.tile.logical else "mul", x, y))
 
-    def sum(self, x: Value, y: Value) -> Value:
+    def _sum(self, x: Value, y: Value) -> Value:
         word = "fadd" if self.tile.element in ("float", "double") else "add"
         return self.f.bin("or" if self.tile.logical else word, x, y)
 
