@@ -23,7 +23,7 @@ from lazygrad.runtime.native.llvm import Function, module
 from lazygrad.runtime.native.target import binding, cores, host, llvm_version, machine
 from lazygrad.runtime.native.unit import Unit
 
-OPTIMIZE = 2  # LLVM's level
+OPTIMIZE = 1  # 0: no passes; 1: those of `_PASSES`; 2, 3: LLVM's own pipelines
 _MODULE = 60_000  # characters of a module: a few units share what every module costs
 
 Key = tuple[Any, ...]
@@ -200,12 +200,23 @@ def _optimized(text: str, optimize: int) -> Any:
     llvm = binding()
     parsed = llvm.parse_assembly(text, llvm.create_context())
     parsed.verify()
-    if optimize:
-        options = llvm.create_pipeline_tuning_options(speed_level=optimize)
-        options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
-        builder = llvm.create_pass_builder(machine(), options)
+    options = llvm.create_pipeline_tuning_options(speed_level=optimize)
+    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
+    builder = llvm.create_pass_builder(machine(), options)
+    if optimize > 1:
         builder.getModulePassManager().run(parsed, builder)
+    elif optimize:
+        passes = llvm.create_new_module_pass_manager()
+        for name in _PASSES:
+            getattr(passes, f"add_{name}_pass")()
+        passes.run(parsed, builder)
     return parsed
+
+
+# Vectors, tiles and loops are written out already: LLVM's pipelines take three times as long as
+# the code generation behind them and make nothing faster (measured on products of all shapes,
+# softmax, losses and updates).
+_PASSES = ("sroa", "simplify_cfg", "instruction_combine")
 
 
 class _Alone:
