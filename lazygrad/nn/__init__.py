@@ -2,9 +2,12 @@
 
 from lazygrad.nn import functional, init, utils
 from lazygrad.nn.activation import (
+    CELU,
     ELU,
     GELU,
+    GLU,
     SELU,
+    Hardshrink,
     Hardsigmoid,
     Hardswish,
     Hardtanh,
@@ -15,13 +18,19 @@ from lazygrad.nn.activation import (
     PReLU,
     ReLU,
     ReLU6,
+    ReLUSquared,
     Sigmoid,
     SiLU,
     Softmax,
+    Softmax2d,
     Softmin,
     Softplus,
+    Softshrink,
     Softsign,
+    SwiGLU,
     Tanh,
+    Tanhshrink,
+    Threshold,
 )
 from lazygrad.nn.containers import (
     ModuleDict,
@@ -30,9 +39,31 @@ from lazygrad.nn.containers import (
     ParameterList,
     Sequential,
 )
-from lazygrad.nn.dropout import Dropout
+from lazygrad.nn.distance import (
+    CosineEmbeddingLoss,
+    CosineSimilarity,
+    GaussianNLLLoss,
+    HingeEmbeddingLoss,
+    MarginRankingLoss,
+    MultiLabelSoftMarginLoss,
+    MultiMarginLoss,
+    PairwiseDistance,
+    PoissonNLLLoss,
+    SoftMarginLoss,
+    TripletMarginLoss,
+)
+from lazygrad.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from lazygrad.nn.flatten import Flatten, Unflatten
-from lazygrad.nn.linear import Embedding, Identity, Linear
+from lazygrad.nn.grouped import GroupNorm, InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
+from lazygrad.nn.images import (
+    ChannelShuffle,
+    PixelShuffle,
+    PixelUnshuffle,
+    Upsample,
+    UpsamplingBilinear2d,
+    UpsamplingNearest2d,
+)
+from lazygrad.nn.linear import Bilinear, Embedding, Identity, Linear
 from lazygrad.nn.loss import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -46,17 +77,45 @@ from lazygrad.nn.loss import (
     SmoothL1Loss,
 )
 from lazygrad.nn.module import Module
-from lazygrad.nn.normalization import BatchNorm1d, BatchNorm2d, LayerNorm, RMSNorm
+from lazygrad.nn.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm, RMSNorm
+from lazygrad.nn.padding import (
+    CircularPad1d,
+    CircularPad2d,
+    CircularPad3d,
+    ConstantPad1d,
+    ConstantPad2d,
+    ConstantPad3d,
+    ReflectionPad1d,
+    ReflectionPad2d,
+    ReflectionPad3d,
+    ReplicationPad1d,
+    ReplicationPad2d,
+    ReplicationPad3d,
+    ZeroPad1d,
+    ZeroPad2d,
+    ZeroPad3d,
+)
 from lazygrad.nn.parameter import Parameter
 
 __all__ = [
     "Module", "Parameter", "functional", "init", "utils",
     "Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict",
-    "Identity", "Linear", "Embedding", "Flatten", "Unflatten", "Dropout",
-    "LayerNorm", "RMSNorm", "BatchNorm1d", "BatchNorm2d",
-    "ReLU", "ReLU6", "LeakyReLU", "PReLU", "ELU", "SELU", "SiLU", "Mish", "GELU", "Softplus",
-    "Softsign", "Sigmoid", "Hardsigmoid", "Hardswish", "LogSigmoid", "Tanh", "Hardtanh",
-    "Softmax", "Softmin", "LogSoftmax",
+    "Identity", "Linear", "Bilinear", "Embedding", "Flatten", "Unflatten",
+    "Dropout", "Dropout1d", "Dropout2d", "Dropout3d",
+    "LayerNorm", "RMSNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GroupNorm",
+    "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d",
+    "Upsample", "UpsamplingNearest2d", "UpsamplingBilinear2d", "PixelShuffle", "PixelUnshuffle",
+    "ChannelShuffle",
+    "ZeroPad1d", "ZeroPad2d", "ZeroPad3d", "ConstantPad1d", "ConstantPad2d", "ConstantPad3d",
+    "ReflectionPad1d", "ReflectionPad2d", "ReflectionPad3d", "ReplicationPad1d",
+    "ReplicationPad2d", "ReplicationPad3d", "CircularPad1d", "CircularPad2d", "CircularPad3d",
+    "ReLU", "ReLU6", "ReLUSquared", "LeakyReLU", "PReLU", "ELU", "SELU", "CELU", "SiLU", "Mish",
+    "GELU", "Softplus", "Softsign", "Sigmoid", "Hardsigmoid", "Hardswish", "Hardshrink",
+    "Softshrink", "Tanhshrink", "Threshold", "LogSigmoid", "Tanh", "Hardtanh", "Softmax",
+    "Softmax2d", "Softmin", "LogSoftmax", "GLU", "SwiGLU",
     "CrossEntropyLoss", "NLLLoss", "HingeLoss", "BCELoss", "BCEWithLogitsLoss", "KLDivLoss",
-    "MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss",
+    "MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss", "HingeEmbeddingLoss", "CosineEmbeddingLoss",
+    "MarginRankingLoss", "TripletMarginLoss", "SoftMarginLoss", "MultiMarginLoss",
+    "MultiLabelSoftMarginLoss", "PoissonNLLLoss", "GaussianNLLLoss", "CosineSimilarity",
+    "PairwiseDistance",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ import numpy as np
 
 from lazygrad.dtypes import get_default_dtype
 from lazygrad.engine.tensor import Tensor
+from lazygrad.errors import ShapeError
 from lazygrad.nn import functional as F
 from lazygrad.nn.module import Module
 from lazygrad.nn.parameter import Parameter
@@ -199,3 +200,86 @@ class LogSoftmax(_AlongAxis):
     """log(softmax(x))."""
 
     function = F.log_softmax
+
+
+class CELU(_Activation):
+    """x where x > 0, else alpha * (exp(x / alpha) - 1)."""
+
+    function = F.celu
+    settings = ("alpha",)
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        self.alpha, self.inplace = alpha, inplace
+
+
+class ReLUSquared(_InPlace):
+    """max(x, 0) ** 2."""
+
+    function = F.relu_squared
+
+
+class Threshold(_Activation):
+    """x where x > threshold, else value."""
+
+    function = F.threshold
+    settings = ("threshold", "value")
+
+    def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
+        self.threshold, self.value, self.inplace = threshold, value, inplace
+
+
+class _Shrink(_Activation):
+    """One with a width around 0."""
+
+    settings = ("lambd",)
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        self.lambd = lambd
+
+    def extra_repr(self) -> str:
+        """PyTorch's."""
+        return str(self.lambd)
+
+
+class Hardshrink(_Shrink):
+    """x where |x| > lambd, else 0."""
+
+    function = F.hardshrink
+
+
+class Softshrink(_Shrink):
+    """x moved towards 0 by lambd, 0 where |x| <= lambd."""
+
+    function = F.softshrink
+
+
+class Tanhshrink(_Activation):
+    """x - tanh(x)."""
+
+    function = F.tanhshrink
+
+
+class GLU(_Activation):
+    """The first half along `dim` times the sigmoid of the second."""
+
+    function = F.glu
+    settings = ("dim",)
+
+    def __init__(self, dim: int = -1) -> None:
+        self.dim = dim
+
+
+class SwiGLU(GLU):
+    """The silu of the first half along `dim` times the second."""
+
+    function = F.swiglu
+
+
+class Softmax2d(Module):
+    """softmax over the channels of (batch, channels, height, width) or (channels, ...)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply it at every place."""
+        if input.ndim not in (3, 4):
+            raise ShapeError(f"Softmax2d takes 3 or 4 dimensions, got {input.shape}")
+        return F.softmax(input, dim=-3)

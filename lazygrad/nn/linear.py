@@ -83,6 +83,54 @@ class Linear(Module):
         )
 
 
+class Bilinear(Module):
+    """y[o] = x1 @ weight[o] @ x2 + bias[o]; `weight` is (out, in1, in2).
+
+    >>> import lazygrad as lg
+    >>> layer = lg.nn.Bilinear(3, 4, 2)
+    >>> layer(lg.ones(5, 3), lg.ones(5, 4)).shape
+    (5, 2)
+    """
+
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        in1_features: int,
+        in2_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: DTypeLike | None = None,
+    ) -> None:
+        if in1_features < 1:
+            raise ArgumentError(f"Bilinear: in1_features must be positive, got {in1_features}")
+        self.in1_features, self.in2_features = in1_features, in2_features
+        self.out_features = out_features
+        shape = out_features, in1_features, in2_features
+        self.weight = blank(*shape, dtype=dtype, device=device)
+        self.register_parameter("bias", blank(out_features, dtype=dtype) if bias else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw weight and bias anew."""
+        bound = 1 / math.sqrt(self.in1_features)
+        init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
+        """(..., in1) and (..., in2) to (..., out)."""
+        return F.bilinear(input1, input2, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        """PyTorch's."""
+        return (
+            f"in1_features={self.in1_features}, in2_features={self.in2_features}, "
+            f"out_features={self.out_features}, bias={self.bias is not None}"
+        )
+
+
 class Embedding(Module):
     """A table of vectors, looked up by index; begins standard normal.
 

@@ -11,8 +11,8 @@ from lazygrad.nn.functional.loss import check_reduction
 from lazygrad.nn.module import Module
 
 
-class _Loss(Module):
-    """`function` of input, target and the attributes that `settings` names."""
+class Loss(Module):
+    """`function` of what is given and of the attributes that `settings` names."""
 
     function: ClassVar[Callable[..., Tensor]]
     settings: ClassVar[tuple[str, ...]] = ("reduction",)
@@ -21,13 +21,13 @@ class _Loss(Module):
         check_reduction(reduction)
         self.reduction = reduction
 
-    def forward(self, input: Tensor, target: Any) -> Tensor:
+    def forward(self, input: Tensor, target: Any, *others: Any) -> Tensor:
         """The loss; `lazygrad.nn.functional` says which shapes it takes."""
         settings = {name: getattr(self, name) for name in self.settings}
-        return type(self).function(input, target, **settings)
+        return type(self).function(input, target, *others, **settings)
 
 
-class _WeightedLoss(_Loss):
+class WeightedLoss(Loss):
     """A loss with weights, kept as a buffer."""
 
     settings: ClassVar[tuple[str, ...]] = ("weight", "reduction")
@@ -38,7 +38,7 @@ class _WeightedLoss(_Loss):
         self.register_buffer("weight", weight)
 
 
-class CrossEntropyLoss(_WeightedLoss):
+class CrossEntropyLoss(WeightedLoss):
     """Cross entropy of softmax(input) and class indices or probabilities.
 
     >>> import lazygrad as lg
@@ -62,7 +62,7 @@ class CrossEntropyLoss(_WeightedLoss):
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
 
 
-class NLLLoss(_WeightedLoss):
+class NLLLoss(WeightedLoss):
     """Minus the log-probability of the class of each row."""
 
     function = F.nll_loss
@@ -79,19 +79,19 @@ class NLLLoss(_WeightedLoss):
         self.ignore_index = ignore_index
 
 
-class HingeLoss(_Loss):
+class HingeLoss(Loss):
     """Max-margin loss: relu(1 - y * score) for labels y of -1 and 1."""
 
     function = F.hinge_loss
 
 
-class BCELoss(_WeightedLoss):
+class BCELoss(WeightedLoss):
     """Cross entropy of probabilities and targets in [0, 1]."""
 
     function = F.binary_cross_entropy
 
 
-class BCEWithLogitsLoss(_WeightedLoss):
+class BCEWithLogitsLoss(WeightedLoss):
     """Cross entropy of sigmoid(input) and targets in [0, 1]."""
 
     function = F.binary_cross_entropy_with_logits
@@ -109,7 +109,7 @@ class BCEWithLogitsLoss(_WeightedLoss):
         self.register_buffer("pos_weight", pos_weight)
 
 
-class KLDivLoss(_Loss):
+class KLDivLoss(Loss):
     """Kullback-Leibler divergence of log-probabilities from targets; also "batchmean"."""
 
     function = F.kl_div
@@ -120,7 +120,7 @@ class KLDivLoss(_Loss):
         self.reduction, self.log_target = reduction, log_target
 
 
-class MSELoss(_Loss):
+class MSELoss(Loss):
     """The squared difference.
 
     >>> import lazygrad as lg
@@ -131,13 +131,13 @@ class MSELoss(_Loss):
     function = F.mse_loss
 
 
-class L1Loss(_Loss):
+class L1Loss(Loss):
     """The absolute difference."""
 
     function = F.l1_loss
 
 
-class SmoothL1Loss(_Loss):
+class SmoothL1Loss(Loss):
     """Quadratic where the difference is below beta, linear further out."""
 
     function = F.smooth_l1_loss
@@ -148,7 +148,7 @@ class SmoothL1Loss(_Loss):
         self.beta = beta
 
 
-class HuberLoss(_Loss):
+class HuberLoss(Loss):
     """Quadratic where the difference is below delta, linear further out."""
 
     function = F.huber_loss

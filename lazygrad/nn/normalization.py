@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -106,7 +107,7 @@ class RMSNorm(Module):
         )
 
 
-class _BatchNorm(Module):
+class BatchNorm(Module):
     """What batch normalization is for any number of dimensions."""
 
     dimensions: tuple[int, ...] = ()
@@ -123,13 +124,15 @@ class _BatchNorm(Module):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
-        *,
+        device: Any = None,
         dtype: DTypeLike | None = None,
+        *,
+        bias: bool = True,
     ) -> None:
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
-        for name in ("weight", "bias"):
-            made = blank(num_features, dtype=dtype) if affine else None
+        for name, wanted in (("weight", affine), ("bias", affine and bias)):
+            made = blank(num_features, dtype=dtype, device=device) if wanted else None
             self.register_parameter(name, made)
         kind = get_default_dtype() if dtype is None else as_dtype(dtype)
         zeros = np.zeros(num_features, kind.dtype)
@@ -149,8 +152,9 @@ class _BatchNorm(Module):
     def reset_parameters(self) -> None:
         """Scale 1, shift 0, fresh statistics."""
         self.reset_running_stats()
-        if self.weight is not None and self.bias is not None:
+        if self.weight is not None:
             init.ones_(self.weight)
+        if self.bias is not None:
             init.zeros_(self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -180,7 +184,7 @@ class _BatchNorm(Module):
         )
 
 
-class BatchNorm1d(_BatchNorm):
+class BatchNorm1d(BatchNorm):
     """Mean 0 and variance 1 of each channel of (batch, channels) or (batch, channels, length).
 
     While training the statistics are those of the batch and the running ones follow (with
@@ -197,7 +201,13 @@ class BatchNorm1d(_BatchNorm):
     dimensions = (2, 3)
 
 
-class BatchNorm2d(_BatchNorm):
+class BatchNorm2d(BatchNorm):
     """The same for (batch, channels, height, width)."""
 
     dimensions = (4,)
+
+
+class BatchNorm3d(BatchNorm):
+    """The same for (batch, channels, depth, height, width)."""
+
+    dimensions = (5,)

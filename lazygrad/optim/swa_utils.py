@@ -12,7 +12,7 @@ from lazygrad.engine.modes import no_grad
 from lazygrad.engine.tensor import Tensor, state
 from lazygrad.errors import ArgumentError
 from lazygrad.nn.module import Module
-from lazygrad.nn.normalization import _BatchNorm
+from lazygrad.nn.normalization import BatchNorm
 from lazygrad.optim.lr_scheduler.base import LRScheduler, per_group
 from lazygrad.optim.optimizer import Optimizer
 
@@ -176,7 +176,7 @@ def update_bn(loader: Iterable[Any], model: Module, device: Any = None) -> None:
 
     A batch is a tensor, or a tuple or list that begins with the input.
     """
-    layers = [m for m in model.modules() if isinstance(m, _BatchNorm)]
+    layers = [m for m in model.modules() if isinstance(m, BatchNorm)]
     if not layers:
         return
     momenta, training = [layer.momentum for layer in layers], model.training

@@ -16,7 +16,7 @@ import torch
 HERE = Path(__file__).parent
 
 
-FILES = {"cases": "goldens.npz", "cases_optim": "goldens_optim.npz"}
+FILES = {"cases": "goldens.npz", "cases_optim": "goldens_optim.npz", "cases_nn": "goldens_nn.npz"}
 
 
 def main(module: str) -> None:

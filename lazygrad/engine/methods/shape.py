@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lazygrad.dtypes import bool_
 from lazygrad.engine.methods.base import Methods, ints, numpy_names
-from lazygrad.errors import AxisError, DTypeError, ShapeError
+from lazygrad.errors import ArgumentError, AxisError, DTypeError, ShapeError
 from lazygrad.ops import movement as ops
 from lazygrad.shapes import (
     existing_axis,
@@ -24,6 +24,17 @@ from lazygrad.shapes import (
 
 if TYPE_CHECKING:
     from lazygrad.engine.tensor import Tensor
+
+
+# Which elements stand before and after those of an axis of some size.
+_BORDERS: dict[str, Callable[[int, int, int], tuple[slice, slice]]] = {
+    "constant": lambda size, before, after: (slice(0, 0), slice(0, 0)),
+    "reflect": lambda size, before, after: (
+        slice(before, 0, -1), slice(size - 2, size - 2 - after if after < size - 1 else None, -1)
+    ),
+    "replicate": lambda size, before, after: (slice(0, 1), slice(size - 1, size)),
+    "circular": lambda size, before, after: (slice(size - before, size), slice(0, after)),
+}  # fmt: skip
 
 
 class ShapeMethods(Methods):
@@ -290,13 +301,15 @@ class ShapeMethods(Methods):
         return self.index_select(axis, np.repeat(np.arange(size), counts))
 
     def pad(self, pads: Any, mode: str = "constant", value: float = 0.0) -> Tensor:
-        """`value` around the elements.
+        """`value` around the elements, or elements of its own.
 
         `pads` is PyTorch's flat list, last dimension first (left, right, top, bottom, ...), or one
-        (before, after) pair per dimension. Negative amounts cut.
+        (before, after) pair per dimension. Negative amounts cut. Modes are "constant", "reflect"
+        (mirrored, without the edge), "replicate" (the edge again) and "circular" (from the other
+        end).
         """
-        if mode != "constant":
-            raise DTypeError(f"pad: mode {mode!r} is not available, only 'constant'")
+        if mode not in _BORDERS:
+            raise ArgumentError(f"pad: mode is one of {', '.join(_BORDERS)}, got {mode!r}")
         pads = list(pads)
         if pads and isinstance(pads[0], list | tuple):
             pairs = [(int(a), int(b)) for a, b in pads]
@@ -308,12 +321,39 @@ class ShapeMethods(Methods):
             pairs = [(0, 0)] * (self.ndim - len(last)) + last[::-1]
         if len(pairs) != self.ndim:
             raise ShapeError(f"pad: {len(pairs)} pairs for a tensor of shape {self.shape}")
+        if mode != "constant":
+            return self._bordered(pairs, mode)
         cut = [
             slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(self.shape, pairs, strict=True)
         ]
         grow = tuple((max(a, 0), max(b, 0)) for a, b in pairs)
         inner = self._slice(cut)
         return inner.apply(ops.PAD, pads=grow, value=value) if any(map(any, grow)) else inner
+
+    def _bordered(self, pairs: Sequence[tuple[int, int]], mode: str) -> Tensor:
+        """A border made of the elements themselves."""
+        result = self._self
+        for axis, (before, after) in enumerate(pairs):
+            if not before and not after:
+                continue
+            size = self.shape[axis]
+            largest = {"reflect": size - 1, "circular": size}.get(mode, max(before, after))
+            if min(before, after) < 0 or max(before, after) > largest or not size:
+                raise ShapeError(
+                    f"pad: ({before}, {after}) along axis {axis} with {size} elements: "
+                    f"{mode!r} takes 0 to {largest}"
+                )
+            ends = _BORDERS[mode](size, before, after)
+            parts = [result._part(axis, end) for end in ends]
+            if mode == "replicate":
+                shape = result.shape
+                parts = [
+                    part.expand((*shape[:axis], count, *shape[axis + 1 :]))
+                    for part, count in zip(parts, (before, after), strict=True)
+                ]
+            pieces = [p for p in (parts[0], result, parts[1]) if p.shape[axis]]
+            result = pieces[0].apply(ops.CAT, *pieces[1:], axis=axis)
+        return result
 
     def unfold(self, dimension: int, size: int, step: int) -> Tensor:
         """All windows of `size` elements, `step` apart, of a dimension, as a new last one."""

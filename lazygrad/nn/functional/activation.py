@@ -10,8 +10,9 @@ import warnings
 
 from lazygrad.dtypes import DTypeLike
 from lazygrad.engine.tensor import Tensor
-from lazygrad.errors import ArgumentError
+from lazygrad.errors import ArgumentError, ShapeError
 from lazygrad.ops.elementwise import SOFTPLUS
+from lazygrad.shapes import existing_axis
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
@@ -155,3 +156,63 @@ def log_softmax(input: Tensor, dim: int | None = None, dtype: DTypeLike | None =
     """
     x = input if dtype is None else input.to(dtype)
     return x.log_softmax(_axis("log_softmax", x, dim))
+
+
+def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """`x` where x > 0, else `alpha * (exp(x / alpha) - 1)` (Barron 2017)."""
+    return input.where(input > 0, (input.clamp(max=0) / alpha).expm1() * alpha)
+
+
+def relu_squared(input: Tensor, inplace: bool = False) -> Tensor:
+    """max(x, 0) ** 2 (So et al. 2021)."""
+    return input.relu().square()
+
+
+def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
+    """`x` where x > threshold, else `value`."""
+    return input.where(input > threshold, value)
+
+
+def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """`x` where |x| > lambd, else 0."""
+    return input.where(input.abs() > lambd, 0.0)
+
+
+def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """`x` moved towards 0 by `lambd`, 0 where |x| <= lambd."""
+    return (input - input.sign() * lambd).where(input.abs() > lambd, 0.0)
+
+
+def tanhshrink(input: Tensor) -> Tensor:
+    """`x - tanh(x)`."""
+    return input - input.tanh()
+
+
+def _halves(name: str, input: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    axis = existing_axis(dim, input.ndim, f"{name}: dim")
+    if input.shape[axis] % 2:
+        raise ShapeError(f"{name}: dimension {axis} of {input.shape} must be even, it is halved")
+    first, second = input.chunk(2, axis)
+    return first, second
+
+
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """The first half along `dim` times the sigmoid of the second (Dauphin et al. 2017).
+
+    >>> import lazygrad as lg
+    >>> lg.nn.functional.glu(lg.tensor([3.0, 0.0]))
+    tensor([1.5000])
+    """
+    value, gate = _halves("glu", input, dim)
+    return value * gate.sigmoid()
+
+
+def swiglu(input: Tensor, dim: int = -1) -> Tensor:
+    """The silu of the first half along `dim` times the second (Shazeer 2020).
+
+    >>> import lazygrad as lg
+    >>> lg.nn.functional.swiglu(lg.tensor([0.0, 3.0]))
+    tensor([0.])
+    """
+    gate, value = _halves("swiglu", input, dim)
+    return gate.silu() * value

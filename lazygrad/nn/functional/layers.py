@@ -61,6 +61,56 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     return (input * (1 / (1 - p))).where(keep, 0.0)
 
 
+def feature_dropout(input: Tensor, p: float, training: bool, batched: bool) -> Tensor:
+    """Dropout of whole channels, axis 1 (axis 0 of a single sample)."""
+    if not 0 <= p <= 1:
+        raise ArgumentError(f"dropout: p must be a probability, got {p}")
+    if not training or p == 0:
+        return input
+    lead = 2 if batched else 1
+    ones = input.new_ones((*input.shape[:lead], *[1] * (input.ndim - lead)))
+    return input * dropout(ones, p)
+
+
+def dropout1d(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor:  # fmt: skip
+    """Dropout of whole channels of (batch, channels, length) or (channels, length)."""
+    return feature_dropout(input, p, training, input.ndim != 2)
+
+
+def dropout2d(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor:  # fmt: skip
+    """Dropout of whole channels of (batch, channels, height, width) (Tompson et al. 2015)."""
+    return feature_dropout(input, p, training, True)
+
+
+def dropout3d(
+    input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor:  # fmt: skip
+    """Dropout of whole channels of (batch, channels, depth, height, width)."""
+    return feature_dropout(input, p, training, input.ndim != 4)
+
+
+def bilinear(
+    input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> Tensor:  # fmt: skip
+    """`x1 @ weight[o] @ x2 + bias[o]` for each output o; `weight` is (out, in1, in2)."""
+    if weight.ndim != 3 or (input1.shape[-1], input2.shape[-1]) != weight.shape[1:]:
+        raise ShapeError(
+            f"bilinear: inputs {input1.shape} and {input2.shape} do not fit weight {weight.shape}, "
+            "which is (out, in1, in2)"
+        )
+    if input1.shape[:-1] != input2.shape[:-1]:
+        raise ShapeError(f"bilinear: inputs {input1.shape} and {input2.shape} differ in front")
+    count, first, second = weight.shape
+    rows = input1 @ weight.permute(1, 0, 2).reshape((first, count * second))
+    pairs = rows.reshape((*input1.shape[:-1], count, second)) * input2.unsqueeze(-2)
+    out = pairs.sum(dim=-1)
+    return out if bias is None else out + bias
+
+
 def _wide(x: Tensor) -> Tensor:
     """Half precision as float32: squares of 256 overflow in float16."""
     return x.float() if x.dtype.itemsize == 2 else x
@@ -79,13 +129,82 @@ def layer_norm(
         raise ShapeError(
             f"layer_norm: input {input.shape} does not end in normalized_shape {shape}"
         )
-    axes = tuple(range(input.ndim - len(shape), input.ndim))
-    x = _wide(input)
-    centered = x - x.mean(dim=axes, keepdim=True)
-    variance = (centered * centered).mean(dim=axes, keepdim=True)
-    out = centered * (variance + eps).rsqrt()
+    out, _, _ = _standardized(_wide(input), len(shape), eps)
     out = out if weight is None else out * weight
     return (out if bias is None else out + bias).to(input.dtype)
+
+
+def _standardized(x: Tensor, dimensions: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean 0 and variance 1 over the last dimensions; also the mean and the variance that were."""
+    axes = tuple(range(x.ndim - dimensions, x.ndim))
+    mean = x.mean(dim=axes, keepdim=True)
+    centered = x - mean
+    variance = (centered * centered).mean(dim=axes, keepdim=True)
+    return centered * (variance + eps).rsqrt(), mean, variance
+
+
+def _per_channel(out: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Scale and shift of axis 1."""
+    column = tuple(-1 if i == 1 else 1 for i in range(out.ndim))
+    out = out if weight is None else out * weight.reshape(column)
+    return out if bias is None else out + bias.reshape(column)
+
+
+def group_norm(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Mean 0 and variance 1 over each group of channels of a sample (Wu and He 2018).
+
+    >>> import lazygrad as lg
+    >>> lg.nn.functional.group_norm(lg.tensor([[1.0, 3.0, 5.0, 9.0]]), 2, eps=0.0)
+    tensor([[-1., 1., -1., 1.]])
+    """
+    if input.ndim < 2 or num_groups < 1 or input.shape[1] % num_groups:
+        raise ShapeError(
+            f"group_norm: the channels of input {input.shape} (batch, channels, ...) are no "
+            f"multiple of num_groups {num_groups}"
+        )
+    grouped = _wide(input).reshape((input.shape[0], num_groups, -1))
+    out, _, _ = _standardized(grouped, 1, eps)
+    return _per_channel(out.reshape(input.shape), weight, bias).to(input.dtype)
+
+
+def instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Mean 0 and variance 1 over each channel of each sample (Ulyanov et al. 2016).
+
+    Running statistics, where given, move towards the averages over the batch; they are used
+    instead when `use_input_stats` is false.
+    """
+    if not use_input_stats:
+        return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+    count = numel(input.shape[2:])
+    if input.ndim < 3 or count < 2:
+        raise ShapeError(
+            "instance_norm: more than one value per channel is needed, "
+            f"got input {input.shape} (batch, channels, ...)"
+        )
+    out, mean, variance = _standardized(_wide(input), input.ndim - 2, eps)
+    with no_grad():
+        axes = (0, *range(2, input.ndim))
+        if running_mean is not None:
+            running_mean.assign_(_toward(running_mean, mean.mean(dim=axes), momentum))
+        if running_var is not None:
+            unbiased = variance.mean(dim=axes) * (count / (count - 1))
+            running_var.assign_(_toward(running_var, unbiased, momentum))
+    return _per_channel(out, weight, bias).to(input.dtype)
 
 
 def rms_norm(
@@ -169,6 +288,8 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
 
 def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
     """`value` around the elements; `pad` counts from the last dimension: (left, right, top, ...).
+
+    Other modes are "reflect", "replicate" and "circular".
 
     >>> import lazygrad as lg
     >>> lg.nn.functional.pad(lg.ones(2), (1, 2))

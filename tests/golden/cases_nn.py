@@ -1,0 +1,189 @@
+"""Layers of more than two dimensions, and losses of several inputs, for PyTorch and lazygrad.
+
+A module trains for 100 steps together with its inputs, so that the gradients of both count.
+"""
+
+import numpy as np
+
+if __package__:
+    from tests.golden.cases import fill, flat, numbers, train
+else:  # run beside it, by the script that has PyTorch
+    from cases import fill, flat, numbers, train
+
+
+def leaves(tree):
+    """The tensors of nested tuples, in order."""
+    if isinstance(tree, tuple | list):
+        return [leaf for part in tree for leaf in leaves(part)]
+    return [] if tree is None else [tree]
+
+
+def _swiglu(nn):
+    if hasattr(nn, "SwiGLU"):
+        return nn.SwiGLU()
+
+    class SwiGLU(nn.Module):
+        def forward(self, x):
+            gate, value = x.chunk(2, -1)
+            return nn.functional.silu(gate) * value
+
+    return SwiGLU()
+
+
+def _relu_squared(nn):
+    return nn.ReLUSquared() if hasattr(nn, "ReLUSquared") else _Square(nn)
+
+
+def _Square(nn):
+    class Square(nn.Module):
+        def forward(self, x):
+            return nn.functional.relu(x) ** 2
+
+    return Square()
+
+
+# Module and the shapes of its inputs.
+MODULES = {
+    "celu": (lambda nn: nn.CELU(0.7), [(3, 4)]),
+    "glu": (lambda nn: nn.GLU(1), [(3, 4, 2)]),
+    "swiglu": (_swiglu, [(3, 4)]),
+    "relu_squared": (_relu_squared, [(3, 4)]),
+    "threshold": (lambda nn: nn.Threshold(0.2, 1.5), [(3, 4)]),
+    "hardshrink": (lambda nn: nn.Hardshrink(0.4), [(3, 4)]),
+    "softshrink": (lambda nn: nn.Softshrink(0.4), [(3, 4)]),
+    "tanhshrink": (lambda nn: nn.Tanhshrink(), [(3, 4)]),
+    "softmax2d": (lambda nn: nn.Softmax2d(), [(2, 3, 2, 2)]),
+    "bilinear": (lambda nn: nn.Bilinear(3, 4, 2), [(5, 3), (5, 4)]),
+    "bilinear_deep": (lambda nn: nn.Bilinear(3, 2, 2, bias=False), [(2, 3, 3), (2, 3, 2)]),
+    "cosine_similarity": (lambda nn: nn.CosineSimilarity(), [(3, 4), (3, 4)]),
+    "pairwise_distance": (lambda nn: nn.PairwiseDistance(3.0, keepdim=True), [(3, 4), (3, 4)]),
+    "group_norm": (lambda nn: nn.GroupNorm(2, 6), [(3, 6, 2, 2)]),
+    "group_norm_plain": (lambda nn: nn.GroupNorm(3, 6, eps=1e-2, affine=False), [(2, 6, 4)]),
+    "instance_norm1d": (lambda nn: nn.InstanceNorm1d(3, affine=True), [(2, 3, 5)]),
+    "instance_norm1d_single": (lambda nn: nn.InstanceNorm1d(3), [(3, 5)]),
+    "instance_norm2d_tracked": (
+        lambda nn: nn.InstanceNorm2d(2, affine=True, track_running_stats=True, momentum=0.3),
+        [(3, 2, 2, 3)],
+    ),
+    "batch_norm1d": (lambda nn: nn.BatchNorm1d(3), [(4, 3, 2)]),
+    "batch_norm2d": (lambda nn: nn.BatchNorm2d(2, momentum=0.3), [(3, 2, 2, 3)]),
+    "batch_norm2d_no_bias": (lambda nn: nn.BatchNorm2d(2, bias=False), [(3, 2, 2, 3)]),
+    "batch_norm3d": (lambda nn: nn.BatchNorm3d(2), [(2, 2, 2, 1, 3)]),
+    "upsample_nearest": (lambda nn: nn.Upsample(scale_factor=2), [(2, 2, 3, 2)]),
+    "upsample_nearest_size": (lambda nn: nn.Upsample((5, 3)), [(1, 2, 3, 4)]),
+    "upsample_exact": (lambda nn: nn.Upsample((5, 3), mode="nearest-exact"), [(1, 2, 3, 4)]),
+    "upsample_linear": (lambda nn: nn.Upsample(scale_factor=1.7, mode="linear"), [(2, 2, 4)]),
+    "upsample_recomputed": (
+        lambda nn: nn.Upsample(scale_factor=1.7, mode="linear", recompute_scale_factor=True),
+        [(2, 2, 4)],
+    ),
+    "upsample_bilinear": (lambda nn: nn.Upsample((5, 3), mode="bilinear"), [(1, 2, 3, 4)]),
+    "upsample_corners": (lambda nn: nn.UpsamplingBilinear2d(scale_factor=2), [(1, 2, 2, 3)]),
+    "upsample_trilinear": (
+        lambda nn: nn.Upsample(scale_factor=(2, 1, 1.5), mode="trilinear"), [(1, 1, 2, 2, 2)],
+    ),
+    "pixel_shuffle": (lambda nn: nn.PixelShuffle(2), [(2, 8, 2, 3)]),
+    "pixel_unshuffle": (lambda nn: nn.PixelUnshuffle(2), [(3, 4, 2)]),
+    "channel_shuffle": (lambda nn: nn.ChannelShuffle(2), [(1, 6, 2, 2)]),
+    "zero_pad": (lambda nn: nn.ZeroPad2d((1, 0, -1, 2)), [(2, 2, 3, 3)]),
+    "constant_pad": (lambda nn: nn.ConstantPad1d((2, 1), 0.7), [(2, 2, 3)]),
+    "reflection_pad1d": (lambda nn: nn.ReflectionPad1d((3, 1)), [(2, 2, 4)]),
+    "reflection_pad2d": (lambda nn: nn.ReflectionPad2d((1, 2, 2, 0)), [(2, 3, 3)]),
+    "replication_pad2d": (lambda nn: nn.ReplicationPad2d((4, 1, 0, 2)), [(1, 2, 3, 3)]),
+    "replication_pad3d": (lambda nn: nn.ReplicationPad3d(1), [(1, 1, 2, 2, 2)]),
+    "circular_pad1d": (lambda nn: nn.CircularPad1d((3, 2)), [(2, 2, 3)]),
+    "circular_pad2d": (lambda nn: nn.CircularPad2d((1, 2, 0, 1)), [(1, 2, 3, 3)]),
+}  # fmt: skip
+
+
+def run_module(lib, name, wrap=None, steps=100):
+    """Losses, and at the end inputs, parameters, buffers, and the output in evaluation mode."""
+    build, shapes = MODULES[name]
+    module = build(lib.nn).double()
+    fill(name, module, lib)
+    inputs = [
+        lib.nn.Parameter(lib.tensor(numbers(f"{name}.{i}", *s))) for i, s in enumerate(shapes)
+    ]
+    weights = []
+
+    def loss():
+        total = 0
+        for i, y in enumerate(leaves(module(*inputs))):
+            if i == len(weights):
+                weights.append(lib.tensor(numbers(f"{name}.out{i}", *y.shape)))
+            total = total + (y * weights[i]).sum() * 0.1 + (y * y).mean()
+        return total
+
+    loss()
+    optimizer = lib.optim.SGD([*inputs, *module.parameters()], lr=0.02)
+    losses = train(lib, module, optimizer, loss, wrap, steps=steps)
+    module.eval()
+    with lib.no_grad():
+        outputs = leaves(module(*inputs))
+    kept = [*inputs, *module.parameters(), *module.buffers(), *outputs]
+    return {"losses": losses, "end": flat(kept)}
+
+
+def _signs(name, *shape):
+    return np.where(numbers(name, *shape) > 0, 1.0, -1.0)
+
+
+# A loss, the shapes of its differentiable inputs, and what else it takes.
+LOSSES = {
+    "hinge_embedding": (lambda nn: nn.HingeEmbeddingLoss(0.8), [(5, 3)], [_signs("a", 5, 3)]),
+    "cosine_embedding": (
+        lambda nn: nn.CosineEmbeddingLoss(0.2), [(5, 3), (5, 3)], [_signs("b", 5)],
+    ),
+    "margin_ranking": (
+        lambda nn: nn.MarginRankingLoss(0.3), [(5, 3), (5, 3)], [_signs("c", 5, 3)],
+    ),
+    "triplet_margin": (lambda nn: nn.TripletMarginLoss(1.5), [(5, 3)] * 3, []),
+    "triplet_margin_swap": (
+        lambda nn: nn.TripletMarginLoss(2.0, p=1.0, swap=True, reduction="sum"), [(5, 3)] * 3, [],
+    ),
+    "soft_margin": (lambda nn: nn.SoftMarginLoss(), [(5, 3)], [_signs("d", 5, 3)]),
+    "multi_margin": (lambda nn: nn.MultiMarginLoss(), [(4, 3)], [np.array([0, 2, 1, 1])]),
+    "multi_margin_square": (
+        lambda nn: nn.MultiMarginLoss(p=2, margin=0.7, reduction="sum"), [(4, 3)],
+        [np.array([0, 2, 1, 1])],
+    ),
+    "multilabel_soft_margin": (
+        lambda nn: nn.MultiLabelSoftMarginLoss(), [(5, 3)], [_signs("e", 5, 3) > 0],
+    ),
+    "poisson": (lambda nn: nn.PoissonNLLLoss(), [(5, 3)], [np.arange(15.0).reshape(5, 3)]),
+    "poisson_full": (
+        lambda nn: nn.PoissonNLLLoss(full=True, reduction="sum"), [(5, 3)],
+        [np.arange(15.0).reshape(5, 3) % 4],
+    ),
+    "gaussian": (
+        lambda nn: nn.GaussianNLLLoss(), [(5, 3)],
+        [numbers("t", 5, 3), np.abs(numbers("v", 5, 3))],
+    ),
+    "gaussian_full": (
+        lambda nn: nn.GaussianNLLLoss(full=True, eps=0.5), [(5, 3)],
+        [numbers("t", 5, 3), np.abs(numbers("v", 5))[:, None]],
+    ),
+}  # fmt: skip
+
+
+def run_loss(lib, name, wrap=None, steps=100):
+    """Losses, and the inputs at the end."""
+    build, shapes, others = LOSSES[name]
+    module = build(lib.nn)
+    inputs = [
+        lib.nn.Parameter(lib.tensor(numbers(f"{name}.{i}", *s))) for i, s in enumerate(shapes)
+    ]
+
+    def loss():
+        given = [x.double() if x.dtype is lib.bool else x for x in map(lib.tensor, others)]
+        return module(*inputs, *given)
+
+    optimizer = lib.optim.SGD(inputs, lr=0.05)
+    losses = train(lib, module, optimizer, loss, wrap, steps=steps)
+    return {"losses": losses, "end": flat(inputs)}
+
+
+RUNS = {
+    **{f"module/{n}": (run_module, n) for n in MODULES},
+    **{f"loss/{n}": (run_loss, n) for n in LOSSES},
+}

@@ -1,0 +1,95 @@
+"""Layers beyond the first ones: what goldens do not show (errors, masks, second order)."""
+
+import numpy as np
+import pytest
+
+import lazygrad as lg
+from lazygrad import nn
+from lazygrad.errors import ArgumentError, ShapeError
+from lazygrad.testing import gradcheck, gradgradcheck
+
+F = nn.functional
+
+
+def normal(*shape: int, seed: int = 0) -> lg.Tensor:
+    values = np.random.default_rng(seed).normal(size=shape)
+    return lg.tensor(values, requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    ("fn", "shapes"),
+    [
+        (lambda x: F.glu(x) + F.swiglu(x), [(3, 4)]),
+        (lambda x: F.celu(x, 0.7) + F.relu_squared(x) + F.tanhshrink(x), [(3, 4)]),
+        (lambda x, w, b: F.group_norm(x, 2, w, b), [(2, 4, 3), (4,), (4,)]),
+        (lambda x, w, b: F.instance_norm(x, weight=w, bias=b), [(2, 3, 4), (3,), (3,)]),
+        (F.bilinear, [(2, 3), (2, 2), (2, 3, 2), (2,)]),
+        (lambda x: F.interpolate(x, 5, mode="linear"), [(1, 2, 3)]),
+        (lambda x: F.interpolate(x, (5, 2)), [(1, 2, 3, 3)]),
+        (lambda x: F.pad(x, (2, 1), "reflect") * F.pad(x, (1, 2), "circular"), [(2, 3)]),
+        (lambda x, y, z: F.triplet_margin_loss(x, y, z, 3.0), [(2, 3)] * 3),
+        (lambda x, y: F.pairwise_distance(x, y), [(2, 3)] * 2),
+    ],
+)
+def test_first_and_second_order(fn, shapes) -> None:
+    inputs = [normal(*shape, seed=i) for i, shape in enumerate(shapes)]
+    assert gradcheck(fn, inputs)
+    assert gradgradcheck(fn, inputs)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Dropout1d(0.4), (6, 5, 7)),
+        (nn.Dropout1d(0.4), (40, 7)),
+        (nn.Dropout2d(0.4), (6, 5, 3, 2)),
+        (nn.Dropout3d(0.4), (6, 5, 2, 2, 2)),
+        (nn.Dropout3d(0.4), (30, 2, 2, 2)),
+    ],
+)
+def test_dropout_of_channels_keeps_or_drops_them_whole(layer, shape) -> None:
+    lg.manual_seed(0)
+    values = np.unique(layer(lg.ones(*shape)).numpy().reshape(-1, np.prod(shape[-1:])), axis=1)
+    assert values.shape[1] == 1
+    assert {round(v, 4) for v in values.ravel().tolist()} == {0.0, round(1 / 0.6, 4)}
+    assert (layer.eval()(lg.ones(*shape)).numpy() == 1).all()
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_borders_are_those_of_numpy(mode) -> None:
+    names = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+    x = np.arange(12.0).reshape(3, 4)
+    for pads in [((0, 0), (1, 2)), ((2, 0), (0, 3)), ((1, 2), (3, 1))]:
+        found = lg.tensor(x).pad(pads, mode)
+        np.testing.assert_array_equal(found.numpy(), np.pad(x, pads, names[mode]))
+
+
+def test_a_border_cannot_be_wider_than_what_it_is_made_of() -> None:
+    with pytest.raises(ShapeError, match=r"pad: \(3, 0\) along axis 1 with 3 elements"):
+        lg.ones(2, 3).pad((3, 0), "reflect")
+    with pytest.raises(ArgumentError, match="mode is one of"):
+        lg.ones(2, 3).pad((3, 0), "mirror")
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: nn.GroupNorm(3, 4), "num_channels 4 is no multiple of num_groups 3"),
+        (lambda: nn.GroupNorm(2, 4)(lg.ones(2, 6)), r"takes \(batch, 4, ...\), got \(2, 6\)"),
+        (lambda: nn.InstanceNorm1d(3)(lg.ones(2, 4, 5)), r"InstanceNorm1d\(3\) takes"),
+        (lambda: nn.InstanceNorm1d(3)(lg.ones(2, 3, 1)), "more than one value per channel"),
+        (lambda: nn.BatchNorm3d(2)(lg.ones(2, 2, 2)), r"BatchNorm3d\(2\) takes"),
+        (lambda: nn.GLU()(lg.ones(2, 3)), "must be even"),
+        (lambda: nn.PixelShuffle(2)(lg.ones(1, 3, 2, 2)), r"no multiple of 2 \* 2"),
+        (lambda: nn.Upsample()(lg.ones(1, 3, 2)), "either size or scale_factor"),
+        (lambda: nn.Upsample(3, mode="bilinear")(lg.ones(1, 3, 2)), "does not fit input"),
+        (lambda: nn.Bilinear(2, 3, 4)(lg.ones(1, 2), lg.ones(1, 2)), r"\(1, 2\) and \(1, 2\)"),
+        (lambda: nn.ZeroPad2d((1, 2)), "ZeroPad2d takes 4 amounts"),
+        (lambda: nn.TripletMarginLoss(margin=0.0), "margin must be positive"),
+        (lambda: nn.CosineEmbeddingLoss()(lg.ones(2, 3), lg.ones(2, 3), lg.ones(3)), r"\(3,\)"),
+        (lambda: nn.MultiMarginLoss(p=3)(lg.ones(2, 3), lg.tensor([0, 1])), "p is 1 or 2"),
+    ],
+)
+def test_errors_name_the_layer_and_the_shapes(call, text) -> None:
+    with pytest.raises((ShapeError, ArgumentError), match=text):
+        call()
