@@ -1,9 +1,9 @@
 """How a product is cut, from its shape and strides alone: roles, tile, copies, blocks.
 
-The result has a row axis, along which operands are broadcast, and a lane axis, along which
-vectors lie. Either operand can play either role, since a factor commutes with the other: the
-result is then computed as its transpose. Costs are counted in cycles of one vector fused
-multiply-add each. Nothing chosen here reaches a bit of the result.
+The result has a row axis, along which one operand is broadcast, and a lane axis, along which
+vectors of the other lie. Either operand can play either role, since factors commute: the result is
+then computed as its transpose. Costs are counted in cycles of one vector fused multiply-add each.
+Nothing chosen here reaches a bit of the result.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from lazygrad.runtime.native.target import cores
 from lazygrad.runtime.native.tiles import BYTES, SEGMENT, Tile
 
-PANELS = 1 << 17  # elements of a packed operand that may lie in a second-level cache
-TARGET = 1 << 19  # products of elements that are worth a piece of work of their own
-PIECES = 16  # as many as are wanted of a large product
-
 NEAR, FAR = 1 << 18, 1 << 20  # bytes: a part of the second-level cache, more than it holds
+_PANELS = 1 << 17  # elements of a packed operand, or of a block of the result, in that cache
+_WORTH = 1 << 19  # products of elements that are worth a piece of work of their own
+_PIECES = 4  # for each core, as many as are wanted of a large product
 
 # Cycles for each element that is copied, from a cache that is near and from further away.
 _COPY = {"direct": (0.0, 0.3), "copy": (0.15, 0.5), "transpose": (0.35, 1.0), "gather": (1.5, 2.0)}
+_CUTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512)
 
 
 class Side(NamedTuple):
@@ -30,6 +31,15 @@ class Side(NamedTuple):
     inner: int
 
 
+class Kind(NamedTuple):
+    """What the elements are, and the vectors that the host has for them."""
+
+    element: str
+    lanes: int
+    registers: int
+    logical: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Blocking:
     """How a product is computed: `swapped` if the lanes run along the rows of the result."""
@@ -37,9 +47,8 @@ class Blocking:
     swapped: bool
     tile: Tile
     how: str  # what becomes of the operand along the lanes
-    turned: bool  # the result leaves the tile transposed
+    turned: bool  # the result leaves the tiles transposed
     whole: bool  # that operand is packed at once, not one segment at a time
-    depth: int  # how many terms a tile adds at once; few where a large operand lies as it is
     rows: int  # of a block, in the axes of the tile
     columns: int
     cost: float
@@ -54,43 +63,30 @@ def cut(
     return other if other.cost < plain.cost else plain
 
 
-class Kind(NamedTuple):
-    """What the elements are, and the vectors that the host has for them."""
-
-    element: str
-    lanes: int
-    registers: int
-    logical: bool = False
-
-
 def _role(
     batch: int, rows: int, columns: int, k: int, left: Side, right: Side, turned: bool,
     kind: Kind, swapped: bool,
 ) -> Blocking:  # fmt: skip
     turned = turned and min(rows, columns) > 1
     tile = _tile(rows, columns, kind)
+    size = BYTES[kind.element]
     strips = -(-rows // tile.rows)
     width = -(-columns // tile.columns) * tile.columns
-    size = BYTES[kind.element]
-    large = k * columns * size > NEAR * 2
-    depth = SEGMENT
+    nbytes = k * columns * size
     if columns == 1 or right.outer == 1:
-        how = "direct" if strips <= 16 or k * columns * size <= NEAR else "copy"
-        if how == "direct" and k * columns * size > FAR:
-            depth = max(16, min(SEGMENT, NEAR // (right.inner * size) // 16 * 16))
-            tile = replace(tile, ahead=True)
+        how = "direct" if strips <= 16 or nbytes <= NEAR else "copy"
+        tile = replace(tile, ahead=how == "direct" and nbytes > FAR)
     else:
         how = "transpose" if right.inner == 1 else "gather"
-    part = 1 if tile.lanes == kind.lanes else 2
+    part = 1 if tile.lanes == kind.lanes else 2  # narrow vectors run twice as fast
     steps = strips * tile.rows * width / (tile.lanes * part)
-    pack = _COPY[how][large] * k * columns
     cost = steps * (k + 4) + 0.4 * rows * columns * turned
     if left.inner != 1:
-        cost += rows * k * (0.02 if rows * k * size <= NEAR * 2 else 1.5)
+        cost += rows * k * (0.02 if rows * k * size <= 2 * NEAR else 1.5)
+    pack = _COPY[how][nbytes > 2 * NEAR] * k * columns
     high, wide = _block(batch, rows, columns, k, tile, pack, cost)
-    whole = depth == SEGMENT and (how == "direct" or min(wide, width) * k <= PANELS)
-    pieces = -(-rows // high)
-    return Blocking(swapped, tile, how, turned, whole, depth, high, wide, cost + pack * pieces)
+    whole = not tile.ahead and (how == "direct" or min(wide, width) * k <= _PANELS)
+    return Blocking(swapped, tile, how, turned, whole, high, wide, cost + pack * -(-rows // high))
 
 
 def _tile(rows: int, columns: int, kind: Kind) -> Tile:
@@ -111,24 +107,26 @@ def _block(
     batch: int, rows: int, columns: int, k: int, tile: Tile, pack: float, cost: float
 ) -> tuple[int, int]:
     """Rows and columns of a block: enough pieces for the workers, few repeated copies."""
-    wanted = min(PIECES, batch * rows * columns * k // TARGET) // batch
-    best, choice = float("inf"), (rows, columns)
-    limit = max(tile.columns, PANELS // min(k + 1, SEGMENT))
-    area = PANELS if k > 128 else PANELS // 4
-    for down in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256):
-        high = _even(rows, down, tile.rows)
-        for across in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256):
-            wide = _even(columns, across, tile.columns)
-            found = -(-rows // high) * -(-columns // wide)
-            fits = wide <= limit and high * wide <= area
-            missing = max(0, wanted - found) / max(wanted, 1)
-            loss = -(-rows // high) * pack + cost * (missing + (0 if fits else 1))
-            loss += -(-columns // wide) * rows * k * 0.02 + found
-            if loss < best:
-                best, choice = loss, (high, wide)
-    return choice
+    wanted = min(_PIECES * cores(), batch * rows * columns * k // _WORTH) // batch
+    area = _PANELS if k > 128 else _PANELS // 4  # short sums: what is stored should stay near
+    limit = max(tile.columns, _PANELS // min(k + 1, SEGMENT))
+    if rows <= tile.rows and pack == 0:
+        limit = columns  # nothing is read twice
+
+    def loss(block: tuple[int, int]) -> float:
+        high, wide = block
+        down, across = -(-rows // high), -(-columns // wide)
+        missing = max(0, wanted - down * across) / max(wanted, 1)
+        fits = wide <= limit and high * wide <= area
+        again = down * pack + 0.02 * across * rows * k
+        return again + cost * (missing + (not fits)) + down * across
+
+    return min(
+        ((h, w) for h in _pieces(rows, tile.rows) for w in _pieces(columns, tile.columns)), key=loss
+    )
 
 
-def _even(extent: int, pieces: int, step: int) -> int:
-    """The extent of equal pieces, in whole steps."""
-    return min(-(-extent // (pieces * step)) * step, -(-extent // step) * step)
+def _pieces(extent: int, step: int) -> list[int]:
+    """Extents of equal pieces, in whole steps."""
+    steps = -(-extent // step)
+    return list(dict.fromkeys(-(-steps // cut) * step for cut in _CUTS if cut <= steps))

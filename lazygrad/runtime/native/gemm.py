@@ -207,14 +207,11 @@ class _Lowering:
         values = tuple(s.value for s in stage.stores)
         plain = not stage.epilogue.instrs and not loads and values == (0,)
         trivial = plain and self.reaches(blocking)
-        shallow = blocking.depth < min(p.k, SEGMENT)
-        if shallow:
-            self.words["depth"] = blocking.depth
-        self.memory(blocking, first, second, trivial, shallow)
+        self.memory(blocking, first, second, trivial)
         epilogue = Body((), (stage.dtype, *stage.epilogue.load_dtypes), stage.epilogue.instrs)
         form = Form(
             tuple(self.words), len(self.buffers), extents, stage.dtype, blocking.tile,
-            blocking.swapped, blocking.how, blocking.turned, blocking.whole, shallow, p.k > SEGMENT,
+            blocking.swapped, blocking.how, blocking.turned, blocking.whole, p.k > SEGMENT,
             first, second, None if trivial else epilogue, loads, stores, values,
             self.far(blocking, loads),
         )  # fmt: skip
@@ -304,9 +301,7 @@ class _Lowering:
         )
         return Source(places, body, self.side(walked, body, extent).inner == 1)
 
-    def memory(
-        self, blocking: Blocking, first: Source, second: Source, trivial: bool, shallow: bool
-    ) -> None:
+    def memory(self, blocking: Blocking, first: Source, second: Source, trivial: bool) -> None:
         """Lay out the working memory of a thread."""
         size = self.stage.dtype.itemsize
         columns = -(-blocking.columns // blocking.tile.columns) * blocking.tile.columns
@@ -323,11 +318,9 @@ class _Lowering:
                 room(name, extent * deep if source.along else depth * (extent + _PAD))
         if blocking.how != "direct":
             room("panels", columns * (self.product.k if blocking.whole else depth))
-        if not trivial or blocking.turned or shallow:
+        if not trivial or blocking.turned:
             self.words["step"] = columns + (_PAD if columns % 256 == 0 else 0)
             room("tile", blocking.rows * self.words["step"])
-            if shallow:
-                room("chains", blocking.rows * self.words["step"])
         if blocking.turned and not trivial:
             self.words["turned_step"] = blocking.rows + _PAD
             room("turned", blocking.columns * (blocking.rows + _PAD))

@@ -62,7 +62,6 @@ class Form:
     how: str
     turned: bool
     whole: bool
-    shallow: bool
     long: bool  # more than one segment
     first: Source  # broadcast, along the rows of the tile
     second: Source  # along the lanes
@@ -156,9 +155,7 @@ class _Writer:
             f.min(w["wide"], f.sub(w["columns"], column)),
         )  # fmt: skip
         target = self.target(block)
-        if form.shallow:
-            self.by_layers(block, target)
-        elif form.whole:
+        if form.whole:
             self.by_strips(block, target)
         else:
             self.by_segments(block, target)
@@ -167,7 +164,7 @@ class _Writer:
     def target(self, block: _Block) -> Target:
         """Where the tiles go: to their place at once if nothing is left to do."""
         form = self.form
-        if form.epilogue is not None or form.turned or form.shallow:
+        if form.epilogue is not None or form.turned:
             return Target(self.room("tile"), self.words["step"])
         store = form.stores[0]
         out = self.operand(store, block.batch, *self.corner(block))
@@ -214,28 +211,6 @@ class _Writer:
                 self.pack(block, right, start, depth, self.room("panels"))
             with f.loop(0, block.rows, self.tile.rows) as i:
                 self.strip(block, i, left, right, start, depth, replace(target, add=more))
-
-    def by_layers(self, block: _Block, target: Target) -> None:
-        """A few rows of an operand that lies as it is at a time: the chains wait in memory."""
-        f = self.f
-        chains, layer = self.room("chains"), self.words["depth"]
-        with self.segments() as (at, depth, more):
-            left = self.factor(block, True, at, depth)
-            right = self.factor(block, False, at, depth)
-            with f.loop(0, depth, layer) as k:
-                rest = f.i64(f.sub(depth, k))
-                goal = replace(target, start=target.c, go_on=f.cmp("icmp ne", k, f.i64(0)))
-                if more is not None:
-                    last = f.cmp("icmp sle", rest, layer)
-                    out = f.select(f.bin("and", more, self.negated(last)), chains, target.c)
-                    start = f.select(more, chains, target.c)
-                    goal = replace(goal, c=out, start=start, add=f.bin("and", more, last))
-                terms = f.i64(f.min(layer, rest))
-                with f.loop(0, block.rows, self.tile.rows) as i:
-                    self.strip(block, i, left, right, k, terms, goal)
-
-    def negated(self, x: Value) -> Value:
-        return self.f.bin("xor", x, self.f.const("i1", True))
 
     def panels(self, at: Index) -> Value:
         """The panels of a segment: they lie one after another."""
@@ -348,16 +323,10 @@ class _Writer:
         """The epilogue over the block."""
         f, form = self.f, self.form
         result, step = target.c, target.step
-        if form.epilogue is None and not form.turned and not form.shallow:
+        if form.epilogue is None and not form.turned:
             return
         corner = self.corner(block)
         rows, columns = f.i64(block.rows), f.i64(block.columns)
-        if form.epilogue is None and not form.turned:
-            out = self.operand(form.stores[0], block.batch, *corner)
-            across = self.number(form.stores[0].inner if form.swapped else form.stores[0].outer)
-            copy = pack.copy(self.element, self.tile.lanes)
-            f.call_internal(copy, result, f.i64(step), out.pointer, f.i64(across), rows, columns)
-            return
         if form.turned:
             turn = pack.transpose(self.element)
             if form.epilogue is None:

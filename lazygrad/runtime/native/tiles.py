@@ -9,7 +9,6 @@ is that of Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplica
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from lazygrad.runtime.native.llvm import Function, Index, Value, vector
@@ -38,22 +37,19 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a tile ends: c (+)= its sums; and where it begins, if not at 0.
+    """Where a tile ends: c (+)= its sums.
 
-    The chains go on from what `start` holds where `go_on` is true, and are added to what `c`
-    holds where `add` is true; None: never. `c` and `start` have rows of `step` elements.
+    They are added to what `c` holds where `add` is true; None: never. Its rows are `step` elements
+    apart.
     """
 
     c: Value
     step: Index
     add: Value | None = None
-    start: Value | None = None
-    go_on: Value | None = None
 
     def moved(self, f: Function, element: str, by: Index) -> Target:
         """The target of elements further on."""
-        start = None if self.start is None else f.gep(element, self.start, by)
-        return replace(self, c=f.gep(element, self.c, by), start=start)
+        return replace(self, c=f.gep(element, self.c, by))
 
 
 class Strip:
@@ -79,9 +75,6 @@ class Strip:
         masks = [lane_mask(f, tile.lanes, columns, v) for v in range(tile.vectors)]
         zero = f.const(self.type, 0)
         sums = [[f.variable(self.type, zero) for _ in masks] for _ in range(tile.rows)]
-        if target.start is not None and target.go_on is not None:
-            with f.when(target.go_on):
-                self._begin(sums, target.start, target.step, masks)
         self._add_products(sums, b, b_k, k, masks)
         if target.add is None:
             self._end(sums, target, masks, add=False)
@@ -118,28 +111,17 @@ class Strip:
             f.store(f.i64(f.add(here, self.a_k)), at_a)
             f.store(f.gep(tile.element, there, b_k), at_b)
 
-    def _vectors(
-        self, base: Value, step: Index, sums: list[list[Value]], masks: list[Value]
-    ) -> Iterator[tuple[Value, Value, Value]]:
-        """For each vector of the rows that exist its sum, its address and its mask."""
+    def _end(self, sums: list[list[Value]], target: Target, masks: list[Value], add: bool) -> None:
+        """Store the rows that exist."""
         f, tile = self.f, self.tile
         for r, row in enumerate(sums):
-            line = f.gep(tile.element, base, f.mul(r, step))
+            line = f.gep(tile.element, target.c, f.mul(r, target.step))
             with f.when(self.exist[r]):
                 for v, (slot, mask) in enumerate(zip(row, masks, strict=True)):
-                    yield slot, f.gep(tile.element, line, v * tile.lanes), mask
-
-    def _begin(
-        self, sums: list[list[Value]], start: Value, step: Index, masks: list[Value]
-    ) -> None:
-        for slot, at, mask in self._vectors(start, step, sums, masks):
-            self.f.store(self.f.masked_load(self.type, at, mask), slot)
-
-    def _end(self, sums: list[list[Value]], target: Target, masks: list[Value], add: bool) -> None:
-        f = self.f
-        for slot, at, mask in self._vectors(target.c, target.step, sums, masks):
-            x = f.load(self.type, slot)
-            f.masked_store(self._sum(f.masked_load(self.type, at, mask), x) if add else x, at, mask)
+                    at, x = f.gep(tile.element, line, v * tile.lanes), f.load(self.type, slot)
+                    if add:
+                        x = self._sum(f.masked_load(self.type, at, mask), x)
+                    f.masked_store(x, at, mask)
 
     def _fused(self, x: Value, y: Value, z: Value) -> Value:
         f = self.f

@@ -27,7 +27,7 @@ from lazygrad.runtime.native import blocking, gemm
 from lazygrad.runtime.native.blocking import Blocking, Side
 from lazygrad.runtime.native.gemm import contract_units
 from lazygrad.runtime.native.jit import compile_units
-from lazygrad.runtime.native.tiles import SEGMENT, Tile
+from lazygrad.runtime.native.tiles import Tile
 from lazygrad.runtime.native.unit import Unit, Unsupported
 from lazygrad.runtime.reference import interpret
 from tests.runtime.building import Build, index
@@ -175,13 +175,13 @@ def variants(m: int, n: int, k: int) -> Iterator[tuple[str, Blocking]]:
                 tile = Tile("float", lanes, vectors, element_rows)
                 first, second = (n, m) if swapped else (m, n)
                 for high, wide in ((first, second), (element_rows * 2, tile.columns)):
-                    for whole, depth in ((True, SEGMENT), (False, SEGMENT), (False, 16)):
-                        if swapped and depth != SEGMENT:
-                            continue
-                        how = "transpose" if swapped else "copy" if depth == SEGMENT else "direct"
+                    for whole, how in ((True, "copy"), (False, "copy"), (False, "direct")):
+                        if swapped:
+                            how = "transpose"
+                        ahead = replace(tile, ahead=how == "direct")
                         yield (
                             f"{element_rows}x{vectors}x{lanes} {swapped} {high} {wide} {whole}",
-                            Blocking(swapped, tile, how, swapped, whole, depth, high, wide, 0.0),
+                            Blocking(swapped, ahead, how, swapped, whole, high, wide, 0.0),
                         )
 
 
