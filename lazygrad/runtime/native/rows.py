@@ -202,7 +202,7 @@ def _even_cut(rows: int, pieces: int, vectors: bool) -> _Cut:
     """Cut into pieces, where rows are elements of vectors at the borders of some."""
     block = -(-rows // pieces)
     if vectors:  # long pieces, as short runs of memory defeat the prefetcher
-        step = (16 if rows >= 64 * LANES else 4) * LANES
+        step = 16 * LANES
         block = -(-block // step) * step
     return _Cut(rows, min(block, rows))
 

@@ -299,7 +299,7 @@ def test_a_map_in_place() -> None:
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_stages_without_rows_share_an_axis_to_cut(order: tuple[int, int]) -> None:
     """A sum over a batch and what follows, for every column by itself."""
-    n, c = 2048, 256
+    n, c = 512, 1024
     k = Build()
     x = k.param((n, c) if order == (0, 1) else (c, n))
     bias = k.param((c,), "inout")
