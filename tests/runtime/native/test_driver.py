@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from lazygrad.runtime.native import driver, jit
 from lazygrad.runtime.native.driver import BARRIER, CHECKS, MOST_CLAIMS, PASS, SOLO, Command, Table
-
-from .units import command, pairs
+from tests.runtime.native.units import command, pairs
 
 THREADS = (1, 2, 7, 64)
 ROOT = Path(__file__).parents[3]
