@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from lazygrad.config import config
+from lazygrad.errors import ConfigError
 from lazygrad.ops.opdef import Kind
 from lazygrad.runtime.chunked import Chunked
 from lazygrad.runtime.executor import Lowered
@@ -61,24 +62,35 @@ def seconds(kernel: Kernel) -> float:
 
 
 @functools.cache
-def _can_compile() -> bool:
-    """Whether LLVM is there; says so once where it is not."""
+def has_llvm() -> bool:
+    """Whether LLVM can be imported."""
     try:
-        found = importlib.util.find_spec("llvmlite") is not None
+        return importlib.util.find_spec("llvmlite") is not None
     except (ImportError, ValueError):
-        found = False
-    if not found:
-        warnings.warn(
-            "llvmlite cannot be imported: kernels run on NumPy. `pip install llvmlite` makes them"
-            " machine code; LAZYGRAD_EXECUTOR=numpy asks for NumPy and silences this notice.",
-            stacklevel=2,
-        )
-    return found
+        return False
+
+
+@functools.cache
+def _say_so() -> None:
+    """Once: kernels do not become machine code."""
+    warnings.warn(
+        "llvmlite cannot be imported, so kernels run on NumPy: `pip install llvmlite` makes them"
+        " machine code, LAZYGRAD_EXECUTOR=numpy asks for NumPy without this notice",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def uses_native() -> bool:
-    """Whether kernels become machine code under the current settings."""
-    return config.executor == "native"  # or (config.executor == "auto" and _can_compile())
+    """Whether kernels become machine code under the current settings.
+
+    Raises `ConfigError` where `config.executor` asks for it and LLVM is not there.
+    """
+    if config.executor == "native" and not has_llvm():
+        raise ConfigError('executor="native" needs llvmlite: pip install llvmlite')
+    if config.executor == "auto" and not has_llvm():
+        _say_so()
+    return config.executor in ("auto", "native") and has_llvm()
 
 
 def threads() -> int:
