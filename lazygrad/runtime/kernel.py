@@ -233,7 +233,8 @@ def stage_stores(stage: Stage) -> tuple[Access, ...]:
 
 def depends_on_chunks(kernel: Kernel) -> bool:
     """Whether chunk borders reach a result: partial results, a value of a whole chunk."""
-    return len(kernel.grid.borders()) > 1 and any(_by_chunk(kernel, s) for s in kernel.stages)
+    grid = kernel.grid
+    return grid.rows > max(grid.chunk, 1) and any(_by_chunk(kernel, s) for s in kernel.stages)
 
 
 def _by_chunk(kernel: Kernel, stage: Stage) -> bool:
