@@ -44,6 +44,8 @@ def tables(rows: Sequence[Row]) -> str:
         "Microseconds or milliseconds a step, median of the rounds. Ratio: the best of all peers"
         " over the slower form of lazygrad; the second one compares everybody's best round.",
         "\n".join([header(forms), *map(step_times, rows)]),
+        "The best round of each, which is what a shared machine disturbs least:",
+        _table(forms, rows, lambda entry: _cell(entry, "best us", duration)),
         "First call in a fresh process, its imports done: no compiled code on disk / that of an"
         " earlier process (torch.compile and JAX with their caches on disk switched on).",
         _table(forms, rows, _first_call),
