@@ -15,7 +15,10 @@ from lazygrad.runtime.native.target import cores
 from lazygrad.runtime.native.tiles import BYTES, SEGMENT, Tile
 
 NEAR, FAR = 1 << 18, 1 << 20  # bytes: a part of the second-level cache, more than it holds
-_PANELS = 1 << 17  # elements of a packed operand, or of a block of the result, in that cache
+
+# Elements of a packed operand, or of a block of the result. With short sums what the epilogue
+# reads comes from memory meanwhile, and smaller blocks mix the two better.
+_PANELS = 1 << 17
 _WORTH = 1 << 19  # products of elements that are worth a piece of work of their own
 _PIECES = 4  # for each core, as many as are wanted of a large product
 
@@ -108,7 +111,8 @@ def _block(
 ) -> tuple[int, int]:
     """Rows and columns of a block: enough pieces for the workers, few repeated copies."""
     wanted = min(_PIECES * cores(), batch * rows * columns * k // _WORTH) // batch
-    area = _PANELS if k > 128 else _PANELS // 4  # short sums: what is stored should stay near
+    far = rows * columns * BYTES[tile.element] > FAR
+    area = _PANELS // (32 if far and k <= 32 else 8 if far and k <= 128 else 1)  # see `_PANELS`
     limit = max(tile.columns, _PANELS // min(k + 1, SEGMENT))
     if rows <= tile.rows and pack == 0:
         limit = columns  # nothing is read twice

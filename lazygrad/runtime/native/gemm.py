@@ -22,6 +22,7 @@ from lazygrad.runtime.native.target import host
 from lazygrad.runtime.native.tiles import SEGMENT
 from lazygrad.runtime.native.unit import Unit, Unsupported
 
+_CHUNK = 1 << 18  # products of elements that a thread takes at a time, at least
 _PAD = 16  # elements behind each row of working memory, against rows that share cache sets
 
 
@@ -216,11 +217,12 @@ class _Lowering:
             self.far(blocking, loads),
         )  # fmt: skip
         blocks = prod(p.batch) * down * across
-        work = prod(p.batch) * rows * columns * max(p.k, 1) // blocks
+        work = blocking.rows * blocking.columns * max(p.k, 1)
+        chunk = max(1, _CHUNK // work)
         return Unit(
             ("contract", form), partial(write, form), tuple(self.buffers),
-            tuple(self.words.values()), blocks, max(1, (1 << 16) // work), self.local,
-            parallel=blocks > 1,
+            tuple(self.words.values()), blocks, chunk, self.local,
+            parallel=blocks > chunk,
         )  # fmt: skip
 
     def blocking(self) -> Blocking:
