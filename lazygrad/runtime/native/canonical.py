@@ -15,6 +15,7 @@ from math import prod
 from lazygrad.dtypes import DType, int64
 from lazygrad.ops.scalar_math import WORDS, Instr
 from lazygrad.runtime.kernel import Access, Body, Kernel, Map, Reduce, Store
+from lazygrad.runtime.native.nest import Walk
 from lazygrad.runtime.native.reduce import neutral
 from lazygrad.runtime.native.target import LANES
 
@@ -79,8 +80,8 @@ class Fold:
 class Loops:
     """A stage in canonical form.
 
-    The extent of axis `rows` is the rows of the block times `extents[rows]`. `order` are the loops
-    from the outside (of a reduction: those over kept axes), `vector` is the axis of the vectors.
+    The extent of axis `rows` is the rows of the block times `extents[rows]`. `walk` are all loops,
+    of a reduction those over kept axes; its vectors run across a kept axis or along a reduced one.
     """
 
     extents: tuple[Number, ...]
@@ -88,8 +89,7 @@ class Loops:
     body: Body
     loads: tuple[Site, ...]
     stores: tuple[tuple[Site, int], ...]
-    order: tuple[int, ...]
-    vector: int | None
+    walk: Walk
     fold: Fold | None = None
 
     @property
@@ -197,7 +197,7 @@ def accesses_of(stage: Map | Reduce) -> list[Access]:
 
 # choices -----------------------------------------------------------------------------------------
 
-_GATHER, _SCATTER, _SPREAD = 20.0, 16.0, 0.3  # against a vector that is loaded or stored
+_GATHER, _SCATTER, _SPREAD = 20.0, 40.0, 0.3  # against a vector that is loaded or stored
 
 
 def _fill(n: int) -> float:
@@ -218,10 +218,10 @@ def _cost(stage: Map | Reduce, axis: Axis) -> float:
     return (total + 0.5) * _fill(axis.extent)
 
 
-def choose_map(stage: Map, axes: Sequence[Axis]) -> tuple[tuple[int, ...], int | None]:
-    """The order of the loops of a map, and the axis of its vectors."""
+def choose_map(stage: Map, axes: Sequence[Axis]) -> Walk:
+    """The loops of a map, and the axis of its vectors."""
     if not axes:
-        return (), None
+        return Walk((), None)
     places = range(len(axes))
     vector = min(reversed(places), key=lambda a: _cost(stage, axes[a]))
     order = [a for a in places if a != vector] + [vector]
@@ -229,15 +229,15 @@ def choose_map(stage: Map, axes: Sequence[Axis]) -> tuple[tuple[int, ...], int |
         k for k, access in enumerate(stage.body.loads)
         if axes[vector].strides[k] not in (0, 1) and access.index is None
     ]  # fmt: skip
-    if turned:  # a block of columns at a time: the lines that one vector gathers serve the next
-        inner = max(places, key=lambda a: sum(axes[a].strides[k] == 1 for k in turned))
-        if inner != vector and any(axes[inner].strides[k] == 1 for k in turned):
-            order.remove(inner)
-            order.append(inner)
-    return tuple(order), vector
+    inner = max(places, key=lambda a: sum(axes[a].strides[k] == 1 for k in turned))
+    turned = [k for k in turned if axes[inner].strides[k] == 1]
+    if turned:
+        order.remove(inner)
+        order.append(inner)
+    return Walk(tuple(order), vector, tuple(turned))
 
 
-def choose_reduce(stage: Reduce, axes: Sequence[Axis]) -> tuple[tuple[int, ...], int, bool]:
+def choose_reduce(stage: Reduce, axes: Sequence[Axis]) -> tuple[Walk, bool]:
     """The loops over kept axes, the axis of the vectors, and whether they run across."""
     kept = [a for a, x in enumerate(axes) if not x.reduced]
     reduced = [a for a, x in enumerate(axes) if x.reduced]
@@ -254,7 +254,7 @@ def choose_reduce(stage: Reduce, axes: Sequence[Axis]) -> tuple[tuple[int, ...],
         across += 50 * outputs / LANES * _fill(axes[a].extent)
         if across < best:
             best, chosen = across, a
-    return tuple(a for a in kept if a != chosen), chosen, chosen != last
+    return Walk(tuple(a for a in kept if a != chosen), chosen), chosen != last
 
 
 # forms -------------------------------------------------------------------------------------------
@@ -264,6 +264,11 @@ def dtype_of(kernel: Kernel, buffer: int) -> DType:
     """The dtype of a buffer."""
     k = buffer - len(kernel.params)
     return kernel.params[buffer].dtype if k < 0 else kernel.scratch[k].dtype
+
+
+def is_chunked(kernel: Kernel) -> bool:
+    """Whether the grid has more than one chunk."""
+    return kernel.grid.rows > max(kernel.grid.chunk, 1)
 
 
 class Former:
@@ -293,15 +298,15 @@ class Former:
         loads = len(stage.body.loads)
         body = _renamed(stage.body, axes)
         if isinstance(stage, Map):
-            order, vector = choose_map(stage, axes)
             stores = tuple((s, t.value) for s, t in zip(sites[loads:], stage.stores, strict=True))
-            return Loops(tuple(extents), rows, body, tuple(sites[:loads]), stores, order, vector)
-        kept, vector, across = choose_reduce(stage, axes)
+            walk = choose_map(stage, axes)
+            return Loops(tuple(extents), rows, body, tuple(sites[:loads]), stores, walk)
+        walk, across = choose_reduce(stage, axes)
         reduced = tuple(a for a, x in enumerate(axes) if x.reduced)
         fold = Fold(reduced, stage.combine, stage.value, stage.dtype, across)
         return Loops(
-            tuple(extents), rows, body, tuple(sites[:loads]), ((sites[-1], stage.value),), kept,
-            vector, fold,
+            tuple(extents), rows, body, tuple(sites[:loads]), ((sites[-1], stage.value),), walk,
+            fold,
         )  # fmt: skip
 
     def site(self, access: Access, k: int, axes: Sequence[Axis]) -> Site:
@@ -309,7 +314,7 @@ class Former:
         known, rows = self.words.known, next((x for x in axes if x.rows), None)
         relative = self.is_local(access.buffer) and not self.whole
         step = 0 if rows is None or relative else rows.step[k]
-        chunk = access.chunk_stride if len(self.kernel.grid.borders()) > 1 else 0
+        chunk = access.chunk_stride if is_chunked(self.kernel) else 0
         return Site(
             access.buffer, self.dtype(access.buffer), tuple(known(x.strides[k]) for x in axes),
             known(access.offset), known(step), known(chunk), access.index,

@@ -14,8 +14,11 @@ from dataclasses import dataclass, field, replace
 from lazygrad.dtypes import DType
 from lazygrad.runtime.kernel import Body
 from lazygrad.runtime.native.llvm import Function, Index, Value, vector
+from lazygrad.runtime.native.pack import transpose
 from lazygrad.runtime.native.target import LANES
 from lazygrad.runtime.native.words import NativeMath, memory_type
+
+_TILE = 64  # rows that are transposed at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +44,15 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """The order of the loops, outermost first, and the axis that vectors run along."""
+    """The order of the loops, outermost first, and the axis that vectors run along.
+
+    Where the loop inside of the vectors is another one, loads that are contiguous along that one
+    (`turned`) are transposed a tile at a time.
+    """
 
     order: tuple[int, ...]
     vector: int | None
+    turned: tuple[int, ...] = ()
 
 
 def natural_walk(extents: Sequence[Index], operands: Sequence[Operand], stores: int) -> Walk:
@@ -144,6 +152,33 @@ class Nest:
         with f.when(f.cmp("icmp sgt", f.i64(rest), f.const("i64", 0))):
             inner = replace(self.moved(point, axis, whole), lanes=first_lanes(f, rest))
             visit(self.enter(inner))
+
+    def tiles(self, point: Point, visit: Visit) -> None:
+        """The innermost loop, in pieces, for each of which turned loads are transposed first."""
+        f, walk = self.f, self.walk
+        axis, vector_axis = walk.order[-1], walk.order[-2]
+        tiles = {k: f.stack(_TILE * LANES * 8) for k in walk.turned}
+        own, extents = self.operands, self.extents
+        with f.loop(0, extents[axis], _TILE) as at:
+            inner = self.moved(point, axis, at)
+            count = f.min(_TILE, f.sub(extents[axis], at))
+            operands, pointers = list(own), list(inner.pointers)
+            for k, tile in tiles.items():
+                o = own[k]
+                element = "i16" if o.element == "half" else o.element
+                f.call_internal(
+                    transpose(element), pointers[k], f.i64(o.strides[vector_axis]), tile,
+                    f.i64(LANES), inner.lanes.count or f.i64(LANES), f.i64(count),
+                )  # fmt: skip
+                strides = tuple(
+                    1 if a == vector_axis else LANES if a == axis else 0
+                    for a in range(len(extents))
+                )
+                operands[k], pointers[k] = replace(o, pointer=tile, strides=strides), tile
+            self.operands = operands
+            self.extents = tuple(count if a == axis else n for a, n in enumerate(extents))
+            self.loops(1, replace(inner, pointers=pointers), visit)
+            self.operands, self.extents = own, extents
 
     def moved(self, point: Point, axis: int, by: Index) -> Point:
         """A point further along an axis."""
@@ -304,4 +339,7 @@ def emit_map(
         for k, (o, number) in enumerate(stores, len(loads)):
             nest.store(k, point, math.to_memory(values[number], o.dtype))
 
-    nest.loops(len(walk.order), nest.start(), visit)
+    if walk.turned:
+        nest.loops(len(walk.order) - 1, nest.start(), lambda point: nest.tiles(point, visit))
+    else:
+        nest.loops(len(walk.order), nest.start(), visit)

@@ -36,11 +36,12 @@ from lazygrad.runtime.native.canonical import (
     choose_reduce,
     dtype_of,
     find_axes,
+    is_chunked,
     plain_stage,
     stage_seconds,
 )
 from lazygrad.runtime.native.llvm import Function, Index, Value
-from lazygrad.runtime.native.nest import Operand, Walk, emit_map
+from lazygrad.runtime.native.nest import Operand, emit_map
 from lazygrad.runtime.native.reduce import emit_reduce
 from lazygrad.runtime.native.target import LANES
 from lazygrad.runtime.native.unit import Frame, Unit, Unsupported
@@ -97,7 +98,7 @@ def _unit(kernel: Kernel, stages: Sequence[Map | Reduce], cut: bool) -> Unit:
     touched = sorted({a.buffer for s in stages for a in accesses_of(s)})
     local = [b for b in touched if former.is_local(b)]
     fixed = cut and not _cuttable(kernel, stages)
-    cut = cut and not (fixed and len(kernel.grid.borders()) == 1)
+    cut = cut and not (fixed and not is_chunked(kernel))
     if cut and fixed:
         axes = [find_axes(s, 0) for s in stages]
         made = _Cut(kernel.grid.rows, kernel.grid.chunk)
@@ -136,7 +137,7 @@ def _unit(kernel: Kernel, stages: Sequence[Map | Reduce], cut: bool) -> Unit:
 def _cuttable(kernel: Kernel, stages: Sequence[Map | Reduce]) -> bool:
     """Whether rows can be cut anywhere: each stays within what it stores itself."""
     rows = kernel.grid.rows
-    if depends_on_chunks(kernel) or depends_on_chunks(replace(kernel, grid=Grid(rows, 1))):
+    if depends_on_chunks(kernel) or depends_on_chunks(replace(kernel, grid=Grid(rows, rows - 1))):
         return False
     sites: dict[int, set[_Reach]] = {}
     for stage in stages:
@@ -185,17 +186,18 @@ def _scratch(kernel: Kernel, buffer: int) -> Scratch:
 def _free_cut(stage: Map | Reduce, axes: list[Axis], pieces: int) -> _Cut:
     """Cut a stage that stands alone along the outermost loop that is long enough."""
     if isinstance(stage, Map):
-        order, vector = choose_map(stage, axes)
+        walk = choose_map(stage, axes)
+        order = walk.order
     else:
-        kept, last, across = choose_reduce(stage, axes)
-        order, vector = (*kept, last) if across else kept, last
+        walk, across = choose_reduce(stage, axes)
+        order = (*walk.order, walk.vector or 0) if across else walk.order
     if not order:
         return _Cut()
     enough = min(PIECES, max(axes[a].extent for a in order))
     chosen = next(a for a in order if axes[a].extent >= enough)
     axis = axes[chosen]
     axis.rows, axis.factor, axis.step = True, 1, axis.strides
-    return _even_cut(axis.extent, pieces, chosen == vector)
+    return _even_cut(axis.extent, pieces, chosen == walk.vector)
 
 
 def _even_cut(rows: int, pieces: int, vectors: bool) -> _Cut:
@@ -305,12 +307,11 @@ class _Builder:
         stores = [(self.operand(site, first, block), value) for site, value in form.stores]
         fold = form.fold
         if fold is None:
-            walk = Walk(form.order, form.vector)
-            emit_map(f, extents, form.body, loads, stores, origin, walk, self.wrong)
+            emit_map(f, extents, form.body, loads, stores, origin, form.walk, self.wrong)
             return
         emit_reduce(
             f, extents, fold.axes, fold.combine, form.body, fold.value, fold.dtype, loads,
-            stores[0][0], across=form.vector if fold.across else None, kept=form.order,
+            stores[0][0], across=form.walk.vector if fold.across else None, kept=form.walk.order,
             origin=origin, wrong=self.wrong,
         )  # fmt: skip
 

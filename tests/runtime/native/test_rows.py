@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lazygrad.dtypes import FLOATING, DType, bool_, float16, float32, float64, int32, int64
 from lazygrad.runtime.kernel import Grid, Kernel
 from lazygrad.runtime.native import canonical, rows
+from lazygrad.runtime.native.nest import Walk
 from lazygrad.runtime.native.rows import row_units
 from tests.runtime import test_random_kernels as random_kernels
 from tests.runtime.building import Build
@@ -145,7 +146,7 @@ def test_vectors_along_and_across_agree(
     for across in (False, True):
 
         def choose(stage: Any, axes: Any, across: bool = across) -> Any:
-            return ((), 0, True) if across else ((0,), 1, False)
+            return (Walk((), 0), True) if across else (Walk((0,), 1), False)
 
         monkeypatch.setattr(canonical, "choose_reduce", choose)
         monkeypatch.setattr(rows, "choose_reduce", choose)
