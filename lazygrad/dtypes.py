@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from lazygrad.config import config
 from lazygrad.errors import DTypeError, nearest
 
 BOOL, INTEGER, FLOATING = 0, 1, 2  # categories
@@ -128,6 +129,7 @@ def set_default_dtype(dtype: DTypeLike) -> None:
     if not found.is_floating_point:
         raise DTypeError(f"the default dtype must be floating, got {found}")
     _default = found
+    config.bump()
 
 
 def _promote_pairs() -> dict[tuple[DType, DType], DType]:

@@ -20,6 +20,7 @@ from lazygrad.config import config
 from lazygrad.engine.body import Vjp, append_call, one_like, project
 from lazygrad.engine.gradients import Gradients
 from lazygrad.engine.graph import Graph, Node, Saved, register_handle
+from lazygrad.engine.latent import Held
 from lazygrad.engine.light import SLOTS
 from lazygrad.engine.modes import LOCK, STATE
 from lazygrad.engine.random import key_node
@@ -236,11 +237,9 @@ class Call:
         if len(vjp.grads) != len(storages):
             return None
         before = self.replay.shared.get(root)
-        shared = Gradients.over(
-            [s.owner for s in storages if s.owner is not None],
-            [(n.shape, n.dtype.dtype) for n in vjp.body.outputs[: vjp.body.results]],
-            None if before is None else before[1],
-        )
+        mine = None if before is None else before[1]
+        held = mine.held if mine is not None else Held.plain(vjp.body.outputs[: vjp.body.results])
+        shared = Gradients.over([s.owner for s in storages if s.owner is not None], held, mine)
         shared.plain_at = config.epoch
         self.replay.shared[root] = vjp, shared
         return vjp, shared
@@ -248,7 +247,7 @@ class Call:
     def run_alone(self) -> None:
         """Compute the results of a call that needs no gradient."""
         step = self.replay.alone()
-        outputs = [np.empty(shape, dtype) for shape, dtype in step.specs]
+        outputs = [np.empty(shape, dtype) for shape, dtype in step.results]
         step.run(lambda kind, place: self.feed(place), outputs)
         self.finish(outputs)
 
@@ -281,6 +280,12 @@ class BackCall:
     def spec(self, index: int) -> Node:
         """The traced node of a gradient."""
         return self.vjp.body.outputs[index]
+
+    def owner(self, gradient: Tensor) -> Any:
+        """The leaf whose gradient a lazy tensor is; None for any other tensor."""
+        if type(gradient) is not LazyTensor or gradient._lazy[0] is not self:
+            return None
+        return self.shared.leaves[gradient._lazy[1]]()
 
     def materialize(self) -> None:
         """Become an ordinary backward call; the forward does so first."""
@@ -514,6 +519,7 @@ class Chain:
             nodes, {position[i]: r for i, r in feeds.items()},
             [position[n.id] for n in (*results, *grads)],
             [(position[n.id], s) for n, s in zip(written, targets, strict=True)],
+            len(results),
         )  # fmt: skip
         self.results = len(results)
         self._steady: Steady | None = None
@@ -557,11 +563,12 @@ class Chain:
     def _run(self, call: Call, back: BackCall) -> None:
         step, shared = self.step, back.shared
         waiting = shared.waiting is back
-        outputs = [np.empty(shape, dtype) for shape, dtype in step.specs[: self.results]]
+        outputs = [np.empty(shape, dtype) for shape, dtype in step.results]
         if waiting or not shared.joined:
+            shared.reform(step.held)
             grads = shared.take(back if waiting else None)
         else:  # the leaves have others by now
-            grads = [np.empty(shape, dtype) for shape, dtype in step.specs[self.results :]]
+            grads = step.held.empty()
         if call.pins is not None:
             call.pins.release()
         elif WATCH.reader is not None and WATCH.reader() is call:
@@ -578,7 +585,7 @@ class Chain:
             shared.hold(grads)
             self._steady = step.steady([*([None] * self.results), *grads])
         elif shared.joined:
-            for array, ref in zip(grads, back.handles, strict=True):
+            for array, ref in zip(step.held.values(grads), back.handles, strict=True):
                 t = ref()
                 if t is not None:
                     t._become(array)

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from lazygrad.config import config
+from lazygrad.engine.binder import MISS, Binder, make_binder
 from lazygrad.engine.capture import Capture, Captured, NeedsValue
 from lazygrad.engine.check import check_same
 from lazygrad.engine.graph import Graph
@@ -26,6 +27,7 @@ from lazygrad.engine.modes import LOCK, STATE
 from lazygrad.engine.pytree import flatten, paths, unflatten
 from lazygrad.engine.replay import Replay
 from lazygrad.engine.report import Reports
+from lazygrad.engine.result import Given, Made, Result
 from lazygrad.engine.signature import ARRAY, Argument, Signature, classify
 from lazygrad.engine.tensor import Tensor
 from lazygrad.engine.warn import warn
@@ -44,7 +46,10 @@ class CacheInfo(NamedTuple):
 class Entry:
     """One traced version of the function: its replay and its guards."""
 
-    __slots__ = ("calls", "epoch_guards", "name_guards", "replay", "signature", "tree")
+    __slots__ = (
+        "_earlier_hits", "binder", "calls", "epoch_guards", "name_guards", "replay", "signature",
+        "tree",
+    )  # fmt: skip
 
     def __init__(
         self, signature: Signature, captured: Captured, tree: Any, names: NameGuards
@@ -59,6 +64,23 @@ class Entry:
         ]  # fmt: skip
         self.epoch_guards = EpochGuards(captured.modules, leaves)
         self.calls = 0
+        self.binder: Binder | None = None
+        self._earlier_hits = 0
+
+    def bind(self, arguments: list[Argument]) -> Binder | None:
+        """What serves the next calls of this kind at once, if that is known by now."""
+        if self.calls < 2 or self.epoch_guards.epoch != config.epoch:
+            return None
+        if self.binder is None or not self.binder.fits(self.replay):
+            hits = self.hits
+            self.binder = make_binder(self, arguments)
+            self._earlier_hits = hits
+        return self.binder
+
+    @property
+    def hits(self) -> int:
+        """How many calls binders have served."""
+        return self._earlier_hits + (0 if self.binder is None else self.binder.hits)
 
     def changed(self) -> str | None:
         """Why this version does not serve now, or None."""
@@ -90,12 +112,23 @@ class CapturedFunction(Reports):
         self._warned: set[str] = set()
         self._seen: dict[str, set[Any]] = {}
         self._last: Entry | None = None
+        self._binder: Binder | None = None
         self._parameters = _parameters(fn)
 
     # calling ------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function through its frozen graph."""
+        binder = self._binder
+        if binder is not None and not kwargs:
+            result = binder.call(args)
+            if result is not MISS:
+                binder.hits += 1
+                return result
+        return self._call(args, kwargs)
+
+    def _call(self, args: Any, kwargs: Any) -> Any:
+        """The general way."""
         if STATE.capture is not None or STATE.trace or config.no_capture or config.eager:
             return self._fn(*args, **kwargs)
         if kwargs or len(args) != len(self._parameters):
@@ -113,7 +146,13 @@ class CapturedFunction(Reports):
                 check_same(entry.replay.captured, again, self.__name__)
             entry.calls += 1
             self._last = entry
+            if entry.binder is not None and not kwargs:  # after another signature
+                result = entry.binder.call(args)
+                if result is not MISS:
+                    self._binder = entry.binder
+                    return result
             results = entry.replay.run(arguments)
+            self._binder = None if kwargs else entry.bind(arguments)
         return results[0] if entry.tree is None else entry.tree.rebuild(results, arguments)
 
     def _bind(self, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -169,7 +208,7 @@ class CapturedFunction(Reports):
         self._entries.move_to_end(signature)
         while sum(map(len, self._entries.values())) > config.capture_limit:
             oldest = next(iter(self._entries))
-            self._entries[oldest].pop()
+            self._hits += self._entries[oldest].pop().hits
             if not self._entries[oldest]:
                 del self._entries[oldest]
         self._note_signature(arguments, tree)
@@ -268,9 +307,10 @@ class CapturedFunction(Reports):
     def cache_info(self) -> CacheInfo:
         """Hits, misses (captures), versions held, limit; of a method for all its instances."""
         size = sum(map(len, self._entries.values()))
+        hits = self._hits + sum(e.hits for es in self._entries.values() for e in es)
         parts = [bound.cache_info() for bound in self._bound.values()]
         return CacheInfo(
-            self._hits + sum(p.hits for p in parts),
+            hits + sum(p.hits for p in parts),
             self._misses + sum(p.misses for p in parts),
             size + sum(p.size for p in parts),
             config.capture_limit,
@@ -278,8 +318,9 @@ class CapturedFunction(Reports):
 
     def clear_cache(self) -> None:
         """Forget every captured version."""
+        self._hits += sum(e.hits for es in self._entries.values() for e in es)
         self._entries.clear()
-        self._last = None
+        self._last = self._binder = None
         self._seen.clear()
         for bound in self._bound.values():
             bound.clear_cache()
@@ -353,38 +394,6 @@ def _results(
     if made and result is made[0]:
         return made, None
     return made, Result(tree, leaves)
-
-
-class Made(NamedTuple):
-    """Where a tensor that the call made goes."""
-
-    position: int
-
-
-class Given(NamedTuple):
-    """Where an argument goes."""
-
-    argument: int
-
-
-class Result:
-    """How to rebuild a returned structure."""
-
-    __slots__ = ("leaves", "tree")
-
-    def __init__(self, tree: Any, leaves: list[Any]) -> None:
-        self.tree = tree
-        self.leaves = leaves
-
-    def rebuild(self, made: list[Tensor], arguments: list[Argument]) -> Any:
-        """The structure with tensors and arguments in their places."""
-        leaves = [
-            made[x.position] if type(x) is Made
-            else arguments[x.argument].value if type(x) is Given
-            else x
-            for x in self.leaves
-        ]  # fmt: skip
-        return unflatten(self.tree, leaves)
 
 
 def compute_graph(fn: Any = None, *, verify: bool = False) -> Any:

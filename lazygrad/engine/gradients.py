@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from lazygrad.engine.latent import Held
 from lazygrad.engine.light import ValueTensor, value_tensor
 from lazygrad.engine.methods.gradient import SharedGradient
 from lazygrad.engine.modes import LOCK
 from lazygrad.engine.storage import WATCH
 from lazygrad.engine.tensor import Tensor
 from lazygrad.ops.opdef import Array
-
-Spec = tuple[tuple[int, ...], Any]
 
 
 class Gradients(SharedGradient):
@@ -35,17 +34,17 @@ class Gradients(SharedGradient):
         "_tensors",
         "arrays",
         "cleared",
+        "held",
         "joined",
         "leaves",
         "plain_at",
-        "specs",
         "waiting",
     )
 
-    def __init__(self, leaves: Sequence[Callable[[], Any]], specs: Sequence[Spec]) -> None:
+    def __init__(self, leaves: Sequence[Callable[[], Any]], held: Held) -> None:
         self.leaves = tuple(leaves)
-        self.specs = tuple(specs)
-        self.arrays: list[Array] = []
+        self.held = held
+        self.arrays: list[Array] = []  # as `held` says
         self.joined = False
         self.cleared = False
         self.waiting: Any = None  # the backward pass that will compute them
@@ -53,19 +52,24 @@ class Gradients(SharedGradient):
         self._tensors: list[Tensor | None] = []  # those that were given out
 
     @staticmethod
-    def over(
-        leaves: Sequence[Callable[[], Any]], specs: Sequence[Spec], mine: Gradients | None
-    ) -> Gradients:
+    def over(leaves: Sequence[Callable[[], Any]], held: Held, mine: Gradients | None) -> Gradients:
         """What the leaves share already, else `mine`, else a new object."""
+        if mine is not None and mine.held != held:
+            mine = None
         if mine is not None and mine.joined:
             return mine
         first = leaves[0]() if leaves else None
         found = None if first is None else first._gradient
         if isinstance(found, Gradients):
-            same = len(found.leaves) == len(leaves) and found.specs == tuple(specs)
+            same = len(found.leaves) == len(leaves) and found.held == held
             if same and all(a is b for a, b in zip(found.leaves, leaves, strict=True)):
                 return found
-        return Gradients(leaves, specs) if mine is None else mine
+        return Gradients(leaves, held) if mine is None else mine
+
+    def reform(self, held: Held) -> None:
+        """The next run leaves the gradients in another form."""
+        if held != self.held:
+            self.held, self.arrays, self._tensors = held, [], []
 
     # what a run does ----------------------------------------------------------------------
 
@@ -76,13 +80,12 @@ class Gradients(SharedGradient):
         """
         if self.waiting is not back:
             self.settle()
-        found = []
-        for k, (shape, dtype) in enumerate(self.specs):
-            array = self.arrays[k] if self.arrays else None
-            if array is None or not self._is_free(k):
-                array = np.empty(shape, dtype)
-            found.append(array)
-        return found
+        if not self.arrays:
+            return self.held.empty()
+        return [
+            array if owner < 0 or self._is_free(owner) else np.empty_like(array)
+            for array, owner in zip(self.arrays, self.held.owners(), strict=True)
+        ]
 
     def hold(self, arrays: list[Array]) -> None:
         """These are the gradients of the leaves from now on."""
@@ -103,7 +106,7 @@ class Gradients(SharedGradient):
         """These are the values of lazy gradients that were given out (weak references)."""
         self.arrays = arrays
         self._tensors = [ref() for ref in handles]
-        for array, t in zip(arrays, self._tensors, strict=True):
+        for array, t in zip(self.held.values(arrays), self._tensors, strict=True):
             if t is not None:
                 t._become(array)
 
@@ -139,7 +142,7 @@ class Gradients(SharedGradient):
             elif self.cleared:
                 given = [None] * len(self.leaves)
             else:
-                given = self._tensors = [value_tensor(a) for a in self.arrays]
+                given = self._tensors = [value_tensor(a) for a in self.held.values(self.arrays)]
             for ref, gradient in zip(self.leaves, given, strict=True):
                 leaf = ref()
                 if leaf is not None and leaf._gradient is self:
@@ -176,6 +179,9 @@ class Gradients(SharedGradient):
         if not self._tensors or self._tensors[k] is None:
             return True
         held, owned, seen = self.counts(k)
+        leaf = self.leaves[k]()
+        if leaf is None or leaf._gradient is not self._tensors[k]:
+            held += 1  # the leaf has dropped it: who else holds it is somebody else
         if held > _HELD or owned > _OWNED or seen > _SEEN:
             return False
         storage = self._tensors[k]._storage if owned else None  # type: ignore[union-attr]
@@ -192,7 +198,7 @@ class Gradients(SharedGradient):
 def _baseline() -> tuple[int, int, int]:
     """The counts of a gradient that only its leaf and this table hold; interpreters differ."""
     leaf = Tensor(0.0)
-    sample = Gradients([weakref.ref(leaf)], [((), np.dtype(np.float32))])
+    sample = Gradients([weakref.ref(leaf)], Held((((), np.dtype(np.float32)),), (0,)))
     sample.hold(sample.take())
     sample.settle()
     assert leaf.grad is not None and leaf.grad._storage is not None

@@ -41,7 +41,8 @@ def _plain(value: Any) -> bool:
     return isinstance(value, SCALARS)
 
 
-def _same(now: Any, before: Any, plain: bool) -> bool:
+def same(now: Any, before: Any, plain: bool) -> bool:
+    """Whether a name still stands for what it stood for."""
     if now is before or not plain:
         return now is before
     return type(now) is type(before) and repr(now) == repr(before)  # 0.0 is not -0.0, NaN is NaN
@@ -88,12 +89,12 @@ class NameGuards:
     def changed(self) -> str | None:
         """The first name whose value is another one now."""
         for name, cell, before, plain in self.cells:
-            if not _same(_cell(cell), before, plain):
+            if not same(_cell(cell), before, plain):
                 return name
         namespace = self.namespace
         for name, before, plain in self.globals:
             now = namespace.get(name, _MISSING)
-            if now is not before and not _same(now, before, plain):
+            if now is not before and not same(now, before, plain):
                 return name
         for name, inside in self.insides:
             if inside.look() != inside.state:

@@ -1,12 +1,16 @@
-"""`ValueTensor`: a result that is nothing but its array until somebody uses it for more.
+"""Results that are nothing but their value until somebody uses them for more.
 
 Most results of a training step are read as one number and dropped, most gradients are never looked
-at. Such a tensor has one slot; whatever asks for another one makes it an ordinary leaf.
+at. A `ValueTensor` has one slot, an array; a `NumberTensor` has a Python number. Whatever asks for
+another slot makes it an ordinary leaf.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, ClassVar
+
+import numpy as np
 
 from lazygrad.engine.modes import LOCK, STATE
 from lazygrad.engine.storage import Storage
@@ -16,8 +20,8 @@ from lazygrad.ops.opdef import Array
 SLOTS = frozenset(Tensor.__slots__)
 
 
-class ValueTensor(Tensor):
-    """A leaf over an array that belongs to it, in `_lazy`; its other slots are still empty."""
+class LightTensor(Tensor):
+    """A leaf over a value in `_lazy` that belongs to it; its other slots are still empty."""
 
     __slots__ = ()
 
@@ -27,27 +31,62 @@ class ValueTensor(Tensor):
             return getattr(self, name)
         return super().__getattr__(name)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        _fill(self)
+        return self.__reduce_ex__(protocol)
+
+    @staticmethod
+    def _make(value: Any) -> Array:
+        """The array of a value."""
+        raise NotImplementedError
+
+
+class ValueTensor(LightTensor):
+    """A leaf that is an array."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def _make(value: Any) -> Array:
+        return value  # type: ignore[no-any-return]
+
     def item(self) -> bool | int | float:
         """The value of a tensor with one element, as a Python number."""
-        if STATE.capture is None and self.__class__ is ValueTensor:
-            array = self._lazy
-            if array.ndim == 0:
-                return array.item()  # type: ignore[no-any-return]
+        if STATE.capture is None and isinstance(value := self._lazy, np.ndarray) and not value.ndim:
+            return value.item()  # type: ignore[no-any-return]
         return super().item()
 
     def __float__(self) -> float:
         return float(self.item())
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        _fill(self)
-        return self.__reduce_ex__(protocol)
+
+class NumberTensor(LightTensor):
+    """A 0-d leaf that is a Python number; there is a class for each dtype."""
+
+    __slots__ = ()
+    kind: ClassVar[Any]
+
+    @classmethod
+    def _make(cls, value: Any) -> Array:
+        return np.array(value, cls.kind)
+
+    def item(self) -> bool | int | float:
+        """The value, as a Python number."""
+        if STATE.capture is None and (value := self._lazy) is not None:
+            return value  # type: ignore[no-any-return]
+        return super().item()
+
+    def __float__(self) -> float:
+        if STATE.capture is None and (value := self._lazy) is not None:
+            return float(value)
+        return float(super().item())
 
 
 def _fill(t: Tensor) -> None:
     """Make it an ordinary leaf."""
     with LOCK:  # two threads may look at it for the first time
-        if t.__class__ is ValueTensor:
-            Tensor._init_leaf(t, Storage(t._lazy))
+        if isinstance(t, LightTensor):
+            Tensor._init_leaf(t, Storage(t._make(t._lazy)))
             t._lazy = None
             t.__class__ = Tensor  # type: ignore[assignment]  # the slots are the same
 
@@ -57,3 +96,18 @@ def value_tensor(array: Array) -> Tensor:
     t = ValueTensor.__new__(ValueTensor)
     t._lazy = array
     return t
+
+
+@functools.cache
+def number_class(kind: np.dtype[Any]) -> type[NumberTensor]:
+    """The class of 0-d leaves of a NumPy dtype.
+
+    >>> number_class(np.dtype(np.float32)).__name__
+    'NumberTensor'
+    """
+    return type("NumberTensor", (NumberTensor,), {"__slots__": (), "kind": kind})
+
+
+def is_number(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    """Whether a Python number holds exactly what an array of this kind holds."""
+    return shape == () and dtype.kind in "biuf"

@@ -20,6 +20,7 @@ from lazygrad.engine.capture import Captured, Input
 from lazygrad.engine.chain import Call
 from lazygrad.engine.gradients import Gradients
 from lazygrad.engine.graph import Graph, Node, storage_source
+from lazygrad.engine.latent import Held
 from lazygrad.engine.light import value_tensor
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.random import key_node
@@ -37,17 +38,19 @@ Bases = dict[Any, int]  # for each random stream the first number of a call
 class Pool:
     """Arrays of one shape and dtype; one is free when nobody but the pool refers to it."""
 
-    __slots__ = ("arrays",)
+    __slots__ = ("arrays", "dtype", "shape")
 
-    def __init__(self) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
+        self.shape = shape
+        self.dtype = dtype
         self.arrays: list[Array] = []
 
-    def take(self, shape: tuple[int, ...], dtype: Any) -> Array:
+    def take(self) -> Array:
         """A free array, or a new one (a pool remembers the last few)."""
         for array in self.arrays:
-            if getrefcount(array) <= _FREE and array.shape == shape and array.dtype == dtype:
+            if getrefcount(array) <= _FREE:
                 return array
-        array = np.empty(shape, dtype)
+        array = np.empty(self.shape, self.dtype)
         self.arrays.append(array)
         del self.arrays[:-8]
         return array
@@ -55,8 +58,8 @@ class Pool:
 
 def _baseline() -> int:
     """What getrefcount says of an array that only its pool holds; interpreters differ."""
-    pool = Pool()
-    pool.take((1,), np.float32)
+    pool = Pool((1,), np.float32)
+    pool.take()
     for array in pool.arrays:
         return getrefcount(array)
     return 0
@@ -78,7 +81,8 @@ class Replay:
         self._fresh = not any(i.kind == "grad" for i in captured.inputs)
         self._alone: Step | None = None
         self.chains: dict[Any, Any] = {}
-        self._simple = not (captured.writes or captured.grads or captured.eager) and not any(
+        self.at_once = captured.eager and bool(captured.writes or captured.grads)
+        self.simple = not (captured.writes or captured.grads or captured.eager) and not any(
             i.kind in ("grad", "tensor") for i in captured.inputs
         )
         differentiable = [
@@ -110,7 +114,7 @@ class Replay:
             raise
 
     def _run(self, arguments: list[Argument], bases: Bases) -> list[Tensor]:
-        if self.captured.eager and (self.captured.writes or self.captured.grads):
+        if self.at_once:
             return self._run_now(arguments, bases)
         results = self._append(arguments, bases)
         if self.captured.eager and results:
@@ -121,12 +125,13 @@ class Replay:
         """The arrays that inputs are copied into."""
         return [pool.arrays[0] for _, pool in sorted(self._pools.items()) if pool.arrays]
 
-    def _buffer(self, index: int, shape: tuple[int, ...], dtype: Any) -> Array:
-        """A buffer for an input that nothing else reads any more."""
-        pool = self._pools.get(index)
-        if pool is None:
-            pool = self._pools[index] = Pool()
-        return pool.take(shape, dtype)
+    def pool(self, arg: Argument, index: int) -> Pool:
+        """The buffers of an argument, which is an array or a float."""
+        found = self._pools.get(index)
+        if found is None:
+            shape, dtype = ((), _F64) if arg.kind == FLOAT else (arg.value.shape, arg.value.dtype)
+            found = self._pools[index] = Pool(shape, dtype)
+        return found
 
     # at once ------------------------------------------------------------------------------
 
@@ -144,6 +149,7 @@ class Replay:
         step = Step(
             nodes, feeds, [position[n.id] for n in shown],
             [(position[n.id], s) for n, s in zip(written, captured.writes, strict=True)],
+            captured.results,
         )  # fmt: skip
         body.program = step.program
         return step
@@ -160,11 +166,11 @@ class Replay:
     def _argument(self, arg: Argument, index: int) -> Array:
         value = arg.value
         if arg.kind == ARRAY:
-            buffer = self._buffer(index, value.shape, value.dtype)
+            buffer = self.pool(arg, index).take()
             np.copyto(buffer, value)
             return buffer
         if arg.kind == FLOAT:
-            buffer = self._buffer(index, (), _F64)
+            buffer = self.pool(arg, index).take()
             buffer[...] = value
             return buffer
         array: Array = value._array()
@@ -177,29 +183,43 @@ class Replay:
         if step is None:
             step = self._step = self._make_step()
         count = self.captured.results
-        outputs = [np.empty(shape, dtype) for shape, dtype in step.specs[:count]]
-        gradients = self._share(step.specs[count:])
+        outputs = [np.empty(shape, dtype) for shape, dtype in step.results]
+        gradients = self._share(step.held)
         if gradients is None or not self._fresh:  # an old gradient is an input: others go elsewhere
-            grads = [np.empty(shape, dtype) for shape, dtype in step.specs[count:]]
+            grads = step.held.empty()
         else:
             grads = gradients.take()
         step.run(lambda kind, what: self._array(kind, what, arguments, bases), outputs + grads)
         if gradients is not None:
             gradients.hold(grads)
         else:
-            for target, array in zip(self._set_grads, grads, strict=True):
+            for target, array in zip(self._set_grads, step.held.values(grads), strict=True):
                 leaf = _leaf(target, arguments)
                 if leaf is not None:
                     leaf._grad = value_tensor(array)
         self._clear(arguments)
+        held = [*([None] * count), *grads]
+        self.steady = step.steady(held, numbers=True) if self._repeats() else None
         return [value_tensor(a) for a in outputs]
 
-    def _share(self, specs: list[Any]) -> Gradients | None:
+    def _repeats(self) -> bool:
+        """Whether the next run does the same: only what arguments are may differ."""
+        captured = self.captured
+        targets = [target for target, _ in captured.grads]
+        targets += [target for target, was_none in captured.grad_reads if was_none]
+        return (
+            self._fresh
+            and all(was_none for _, was_none in captured.grad_reads)
+            and not any(isinstance(target, int) for target in targets)
+            and all(i.kind in ("storage", "arg", "random") for i in captured.inputs)
+        )
+
+    def _share(self, held: Held) -> Gradients | None:
         """What the leaves share; None where they are arguments, which change."""
         targets = self._set_grads
         if not targets or any(isinstance(target, int) for target in targets):
             return None
-        self.gradients = Gradients.over(targets, specs, self.gradients)
+        self.gradients = Gradients.over(targets, held, self.gradients)
         return self.gradients
 
     def _clear(self, arguments: list[Argument]) -> None:
@@ -209,7 +229,7 @@ class Replay:
             for target in targets:
                 _leaf(target, arguments)._grad = None
         elif targets:
-            self.cleared = Gradients.over(targets, (), self.cleared)
+            self.cleared = Gradients.over(targets, Held(), self.cleared)
             self.cleared.drop()
 
     # as a node ----------------------------------------------------------------------------
@@ -236,7 +256,7 @@ class Replay:
 
     def _call(self, graph: Graph, arguments: list[Argument], bases: Bases) -> Call | None:
         """A call that is no node yet, where nothing speaks against it."""
-        if not self._simple:
+        if not self.simple:
             return None
         if WRITES and any(s.pending is not None for s in self.read):
             return None

@@ -17,6 +17,8 @@ from lazygrad.engine.anomaly import inspect
 from lazygrad.engine.compiler import program_for
 from lazygrad.engine.freeze import freeze, is_input
 from lazygrad.engine.graph import PENDING, Node
+from lazygrad.engine.latent import hold_factors
+from lazygrad.engine.light import is_number
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.realize import BACKLOG, WRITES, flush_writes, pins_before_step
 from lazygrad.engine.storage import WATCH, Ref, Storage
@@ -33,7 +35,8 @@ class Step:
     """A program over traced nodes.
 
     `nodes` oldest first; `feeds[i]` says where the value of the source `nodes[i]` comes from;
-    `outputs` are positions of values that come out, `writes` (position, storage).
+    `outputs` are positions of values that come out, `writes` (position, storage). The outputs from
+    `first` on are gradients, which `held` describes: their arrays are asked for in that form.
     """
 
     def __init__(
@@ -42,7 +45,9 @@ class Step:
         feeds: dict[int, Recipe],
         outputs: Sequence[int],
         writes: Sequence[tuple[int, Storage]],
+        first: int | None = None,
     ) -> None:
+        self._first = len(outputs) if first is None else first
         self._nodes = nodes
         self._feeds = feeds
         self._outputs = outputs
@@ -51,7 +56,7 @@ class Step:
         self.write_set = set(self.writes)
         self.storages = {what for kind, what in feeds.values() if kind == "storage"}
         self.storages.update(self.writes)
-        self.specs = [(nodes[i].shape, nodes[i].dtype.dtype) for i in outputs]
+        self.results = [(nodes[i].shape, nodes[i].dtype.dtype) for i in outputs[: self._first]]
         self.program = self._compile()
 
     def _compile(self) -> Program:
@@ -64,6 +69,7 @@ class Step:
         )
         self.bound = [self._recipe(spec) for spec in bound]
         self.epoch = config.epoch
+        frozen, self.held = hold_factors(frozen, self._first)
         return program_for(frozen)
 
     def _recipe(self, spec: tuple[str, Any]) -> Recipe:
@@ -98,10 +104,11 @@ class Step:
                 s.advance(array)
         BACKLOG.ran()
 
-    def steady(self, held: Sequence[Array | None]) -> Steady | None:
+    def steady(self, held: Sequence[Array | None], numbers: bool = False) -> Steady | None:
         """The step with everything bound but its arguments, if nothing speaks against that.
 
-        `held` are the outputs that are written over in each run; None stands for a fresh array.
+        `held` are the outputs that are written over in each run; None stands for a fresh array, or
+        with `numbers` for a number where it is one.
         """
         if config.epoch != self.epoch or not all(s.is_quiet() for s in self.writes):
             return None
@@ -109,19 +116,20 @@ class Step:
             return None
         for s in self.storages:
             s.watched = True
-        return Steady(self, held)
+        return Steady(self, held, numbers)
 
 
 class Steady:
     """A step that runs on the same arrays again, for as long as nobody touches a storage.
 
-    `arrays` is what the program takes: sources, outputs, writes. The places in `slots` are filled
-    for a run and emptied after it, so that nobody's array is kept alive.
+    `arrays` is what the program takes: sources, outputs, writes. The places in `slots` (arguments)
+    and `fresh` (outputs) are filled for a run and emptied after it, so that nobody's array is kept
+    alive; those in `numbers` are outputs that are read as Python numbers after the run.
     """
 
-    __slots__ = ("arrays", "count", "epoch", "fresh", "run", "slots")
+    __slots__ = ("arrays", "count", "epoch", "fresh", "numbers", "run", "slots")
 
-    def __init__(self, step: Step, held: Sequence[Array | None]) -> None:
+    def __init__(self, step: Step, held: Sequence[Array | None], numbers: bool) -> None:
         sources = [
             what.array if kind == "storage" else what if kind == "const" else None
             for kind, what in step.bound
@@ -131,12 +139,22 @@ class Steady:
             (i, recipe) for i, recipe in enumerate(step.bound)
             if recipe[0] not in ("storage", "const")
         ]  # fmt: skip
-        self.fresh = [
-            (len(sources) + k, *step.specs[k]) for k, array in enumerate(held) if array is None
-        ]
+        self.fresh: list[tuple[int, Any, Any]] = []
+        self.numbers: list[int] = []
+        for k, array in enumerate(held):
+            place = len(sources) + k
+            if array is None and numbers and is_number(*step.results[k]):
+                self.arrays[place] = np.empty(*step.results[k])
+                self.numbers.append(place)
+            elif array is None:
+                self.fresh.append((place, *step.results[k]))
         self.run = step.program.run_list
         self.epoch = step.epoch
         self.count = WATCH.count
+
+    def form(self) -> tuple[Any, ...]:
+        """Where arguments and results are; equal for programs of one form."""
+        return self.slots, self.fresh, self.numbers
 
     def holds(self) -> bool:
         """Whether all is as it was, and nothing waits that a write could disturb."""

@@ -78,8 +78,8 @@ class Plan:
 
     def learn(self, chain: Chain, back: BackCall, inputs: Sequence[Tensor]) -> None:
         """Remember a chain in which every parameter has its own gradient."""
-        leaves = back.shared.leaves
-        own = [leaves[inputs[place]._lazy[1]]() for place in self.places]
+        grads = [inputs[place] for place in self.places]
+        own = [back.owner(t) for t in grads]
         if all(a is b for a, b in zip(own, self.params, strict=True)):
             self.chains[back.vjp] = chain
 

@@ -93,7 +93,7 @@ def test_a_whole_step_is_one_program_and_no_op_call() -> None:
     assert counts["ops"] == counts["nodes"] == 0
     assert counts["programs"] == 5
     assert counts["kernels"] == 5 * len(step.program.kernels)
-    assert counts["copied"] == 5 * (task.x.nbytes + task.y.nbytes)
+    assert counts["copied"] == 0  # arrays are read where they are
     assert len(step.graph.nodes) == nodes
     assert step.cache_info().misses == 1
 
