@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazygrad.dtypes import FLOATING, DType, bool_, float16, float32, float64, int32, int64
@@ -50,6 +50,7 @@ def test_layer_norm(n: int, c: int) -> None:
     check_units(layer_norm_kernel(n, c, 8), arrays, 2e-4)
 
 
+@settings(max_examples=settings().max_examples // 3)
 @given(borders, borders, st.integers(1, 40))
 def test_cross_entropy_with_partial_sums(n: int, c: int, chunk: int) -> None:
     arrays = [normal(n, c), RNG.integers(0, c, n), empty(n, c), empty(1)]
@@ -109,7 +110,7 @@ def sum_kernel(
     st.permutations((0, 1, 2)),
     st.tuples(borders, borders, borders),
 )
-@settings(suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=settings().max_examples // 2)
 def test_sums_have_one_order_in_every_layout(
     axes: tuple[int, ...], order: list[int], shape: tuple[int, int, int]
 ) -> None:
@@ -180,7 +181,7 @@ def _exact_words() -> Any:
 
 @pytest.mark.parametrize("strategy", ["map_kernels", "gather_kernels", "reduce_kernels", "chains"])
 def test_random_kernels(strategy: str) -> None:
-    @settings(max_examples=min(25, settings().max_examples))
+    @settings(max_examples=settings().max_examples // 4)
     @given(getattr(random_kernels, strategy)())
     def run(case: Case) -> None:
         with np.errstate(all="ignore"):
