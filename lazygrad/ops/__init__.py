@@ -11,11 +11,12 @@ from lazygrad.ops import (
     reduce,
     sort,
     source,
+    windows,
 )
 from lazygrad.ops.opdef import Kind, OpDef, Promotion, Sample, Strided, all_ops, get_op, register
 
 __all__ = [
     "Kind", "OpDef", "Promotion", "Sample", "Strided", "all_ops", "get_op", "register",
     "contract", "effect", "elementwise", "index", "logic", "movement", "random", "reduce", "sort",
-    "source",
+    "source", "windows",
 ]  # fmt: skip

@@ -93,6 +93,56 @@ MODULES = {
     "replication_pad3d": (lambda nn: nn.ReplicationPad3d(1), [(1, 1, 2, 2, 2)]),
     "circular_pad1d": (lambda nn: nn.CircularPad1d((3, 2)), [(2, 2, 3)]),
     "circular_pad2d": (lambda nn: nn.CircularPad2d((1, 2, 0, 1)), [(1, 2, 3, 3)]),
+    "conv1d": (lambda nn: nn.Conv1d(3, 4, 3, padding="same"), [(2, 3, 5)]),
+    "conv1d_circular": (
+        lambda nn: nn.Conv1d(2, 2, 3, padding=2, padding_mode="circular"), [(2, 2, 4)],
+    ),
+    "conv2d": (lambda nn: nn.Conv2d(2, 3, 3, stride=2, padding=1), [(2, 2, 5, 4)]),
+    "conv2d_groups": (
+        lambda nn: nn.Conv2d(4, 6, (2, 3), groups=2, bias=False, dilation=(2, 1)), [(2, 4, 4, 4)],
+    ),
+    "conv2d_depthwise": (lambda nn: nn.Conv2d(3, 3, 3, groups=3, padding=1), [(2, 3, 3, 3)]),
+    "conv2d_pointwise": (lambda nn: nn.Conv2d(3, 4, 1), [(2, 3, 3, 2)]),
+    "conv2d_single": (lambda nn: nn.Conv2d(2, 2, 2, padding="valid"), [(2, 3, 3)]),
+    "conv2d_same_reflect": (
+        lambda nn: nn.Conv2d(2, 2, (2, 3), padding="same", padding_mode="reflect"), [(1, 2, 4, 3)],
+    ),
+    "conv2d_replicate": (
+        lambda nn: nn.Conv2d(1, 2, 3, padding=(2, 1), padding_mode="replicate"), [(1, 1, 3, 3)],
+    ),
+    "conv3d": (lambda nn: nn.Conv3d(2, 2, (1, 2, 2), padding=(0, 1, 0)), [(1, 2, 2, 3, 3)]),
+    "conv_transpose1d": (lambda nn: nn.ConvTranspose1d(2, 3, 3, stride=2), [(2, 2, 4)]),
+    "conv_transpose2d": (
+        lambda nn: nn.ConvTranspose2d(2, 4, 3, 2, 1, output_padding=1, groups=2), [(2, 2, 3, 3)],
+    ),
+    "conv_transpose3d": (
+        lambda nn: nn.ConvTranspose3d(1, 2, 2, bias=False, dilation=(1, 2, 1)), [(1, 1, 2, 2, 2)],
+    ),
+    "unfold": (lambda nn: nn.Unfold((2, 3), padding=1, stride=2), [(2, 2, 4, 5)]),
+    "fold": (lambda nn: nn.Fold((4, 5), (2, 3), padding=1, stride=2), [(2, 12, 9)]),
+    "max_pool1d": (lambda nn: nn.MaxPool1d(3, stride=2, padding=1), [(2, 2, 6)]),
+    "max_pool2d": (lambda nn: nn.MaxPool2d(2), [(2, 2, 4, 5)]),
+    "max_pool2d_all": (
+        lambda nn: nn.MaxPool2d((2, 3), (1, 2), (1, 0), (2, 1), ceil_mode=True), [(1, 2, 4, 6)],
+    ),
+    "max_pool2d_relu": (
+        lambda nn: nn.Sequential(nn.ReLU(), nn.MaxPool2d(3, 1)), [(1, 2, 5, 5)],
+    ),
+    "max_pool3d": (lambda nn: nn.MaxPool3d(2, 1), [(1, 1, 3, 2, 3)]),
+    "avg_pool1d": (lambda nn: nn.AvgPool1d(3, 2, 1), [(2, 2, 6)]),
+    "avg_pool2d": (lambda nn: nn.AvgPool2d(2), [(2, 2, 4, 5)]),
+    "avg_pool2d_all": (
+        lambda nn: nn.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False), [(1, 2, 6, 4)],
+    ),
+    "avg_pool2d_divisor": (lambda nn: nn.AvgPool2d(2, 1, divisor_override=3), [(1, 2, 3, 3)]),
+    "avg_pool3d": (lambda nn: nn.AvgPool3d(2, 1, 1), [(1, 1, 2, 2, 3)]),
+    "adaptive_avg_pool1d": (lambda nn: nn.AdaptiveAvgPool1d(3), [(2, 2, 7)]),
+    "adaptive_avg_pool2d": (lambda nn: nn.AdaptiveAvgPool2d((3, None)), [(1, 2, 5, 3)]),
+    "adaptive_avg_pool2d_one": (lambda nn: nn.AdaptiveAvgPool2d(1), [(2, 2, 3, 4)]),
+    "adaptive_avg_pool2d_up": (lambda nn: nn.AdaptiveAvgPool2d((5, 4)), [(1, 1, 3, 2)]),
+    "adaptive_avg_pool3d": (lambda nn: nn.AdaptiveAvgPool3d(2), [(1, 1, 3, 2, 4)]),
+    "adaptive_max_pool1d": (lambda nn: nn.AdaptiveMaxPool1d(4), [(2, 2, 7)]),
+    "adaptive_max_pool2d": (lambda nn: nn.AdaptiveMaxPool2d((3, 2)), [(1, 2, 5, 6)]),
 }  # fmt: skip
 
 

@@ -16,7 +16,8 @@ import torch
 HERE = Path(__file__).parent
 
 
-FILES = {"cases": "goldens.npz", "cases_optim": "goldens_optim.npz", "cases_nn": "goldens_nn.npz"}
+FILES = {"cases": "goldens.npz", "cases_optim": "goldens_optim.npz", "cases_nn": "goldens_nn.npz",
+         "cases_drawn": "goldens_drawn.npz"}  # fmt: skip
 
 
 def main(module: str) -> None:

@@ -72,6 +72,20 @@ def test_mnist(capsys: pytest.CaptureFixture[str]) -> None:
     assert accuracies[-1] > 0.85
 
 
+def test_convnet() -> None:
+    lg.manual_seed(0)
+    net = run(ported("mytorch", "convnet", {}), {"nn": mytorch.nn})["ConvNet"]()
+    x = lg.randn(2, 3, 8, 8)
+    first = net.drop1(net.bn1(net.conv1(x)))
+    assert first.shape == (2, 32, 4, 4)
+    assert [name for name, _ in net.named_children()] == [
+        "conv1", "bn1", "drop1", "conv2", "bn2", "drop2"
+    ]  # fmt: skip
+    pooled = mytorch.nn.AdaptiveAvgPool2d(1, auto=True)(mytorch.nn.MaxPool2d(2)(first))
+    pooled.sum().backward()
+    assert net.conv1.weight.grad.shape == (32, 3, 3, 3)
+
+
 def test_attention() -> None:
     lg.manual_seed(0)
     attention = run(ported("mytorch", "attention", {}), {"nn": mytorch.nn})["Attention"](8, 2)

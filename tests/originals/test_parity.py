@@ -13,7 +13,7 @@ from tests.originals.readme import ALL
 DOC = (Path(__file__).parents[2] / "docs" / "parity.md").read_text()
 ROWS = dict(re.findall(r"^\| (\w+ \| [\w ]+) \| (.+) \|$", DOC, re.MULTILINE))
 STATES = {name.replace(" | ", ": "): state for name, state in ROWS.items()}
-MISSING = {"mytorch: convnet": "Conv2d", "mytorch: distributed": "data parallelism"}
+MISSING = {"mytorch: distributed": "data parallelism"}
 
 
 def test_every_block_is_listed() -> None:
@@ -29,7 +29,6 @@ def test_every_block_that_cannot_run_has_its_reason() -> None:
 
 
 def test_what_is_missing_is_still_missing() -> None:
-    assert not hasattr(lg.nn, "Conv2d"), "the block `convnet` can run now: move it"
     assert not hasattr(lg, "distributed"), "the block `distributed` can run now: move it"
 
 

@@ -14,6 +14,7 @@ from lazygrad.dtypes import bool_
 from lazygrad.engine.methods.base import Methods, ints, numpy_names
 from lazygrad.errors import ArgumentError, AxisError, DTypeError, ShapeError
 from lazygrad.ops import movement as ops
+from lazygrad.ops.windows import FOLD, WINDOWS
 from lazygrad.shapes import (
     existing_axis,
     normalize_axes,
@@ -357,12 +358,26 @@ class ShapeMethods(Methods):
 
     def unfold(self, dimension: int, size: int, step: int) -> Tensor:
         """All windows of `size` elements, `step` apart, of a dimension, as a new last one."""
-        axis = normalize_axis(dimension, self.ndim, "unfold: dimension")
-        count = (self.shape[axis] - size) // step + 1
-        if size < 0 or step <= 0 or count <= 0:
+        axis = existing_axis(dimension, self.ndim, "unfold: dimension")
+        if size < 1 or step < 1 or self.shape[axis] < size:
             raise ShapeError(f"unfold: size {size}, step {step} of {self.shape[axis]} elements")
-        starts = np.arange(count)[:, None] * step + np.arange(size)
-        return self.movedim(axis, -1)[..., starts].movedim(-2, axis)
+        return self._windows((axis,), (size,), (step,), (1,))
+
+    def _windows(
+        self, axes: Sequence[int], sizes: Sequence[int], steps: Sequence[int],
+        dilations: Sequence[int],
+    ) -> Tensor:  # fmt: skip
+        """All windows over some (sorted) axes; positions within a window are new last axes."""
+        attrs = {"axes": axes, "sizes": sizes, "steps": steps, "dilations": dilations}
+        return self.apply(WINDOWS, **{name: tuple(value) for name, value in attrs.items()})
+
+    def _fold(
+        self, shape: Sequence[int], axes: Sequence[int], steps: Sequence[int],
+        dilations: Sequence[int],
+    ) -> Tensor:  # fmt: skip
+        """Windows added up to a tensor of `shape`: the transpose of `_windows`."""
+        attrs = {"shape": shape, "axes": axes, "steps": steps, "dilations": dilations}
+        return self.apply(FOLD, **{name: tuple(value) for name, value in attrs.items()})
 
     # Triangles and diagonals.
 

@@ -31,6 +31,16 @@ from lazygrad.nn.functional.activation import (
     tanhshrink,
     threshold,
 )
+from lazygrad.nn.functional.conv import (
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+    fold,
+    unfold,
+)
 from lazygrad.nn.functional.distance import (
     cosine_embedding_loss,
     gaussian_nll_loss,
@@ -78,8 +88,26 @@ from lazygrad.nn.functional.loss import (
     nll_loss,
     smooth_l1_loss,
 )
+from lazygrad.nn.functional.pooling import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    adaptive_max_pool3d,
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool3d,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+)
 
 __all__ = [
+    "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+    "unfold", "fold", "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d",
+    "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
+    "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d",
     "linear", "bilinear", "embedding", "dropout", "dropout1d", "dropout2d", "dropout3d",
     "layer_norm", "rms_norm", "batch_norm", "group_norm", "instance_norm", "normalize",
     "cosine_similarity", "pairwise_distance", "one_hot", "pad", "pixel_shuffle",
