@@ -9,7 +9,7 @@ import pytest
 
 from lazygrad.cli import main
 from lazygrad.cli.bench import charts, measure, numbers, originals
-from lazygrad.cli.bench.measure import BenchError, Run, seconds
+from lazygrad.cli.bench.measure import BenchError, Run, Seconds, seconds
 from lazygrad.cli.bench.table import Table, speedup
 
 
@@ -53,9 +53,9 @@ def test_mocrograd(tmp_path: Path) -> None:
 def test_pycrograd_with_a_forced_executor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def taken(run: Run, settings: dict[str, str]) -> float:
+    def taken(run: Run, settings: dict[str, str]) -> Seconds:
         asked.append((run, settings))
-        return 2.0
+        return Seconds(2.0, 1.0)
 
     monkeypatch.setattr("lazygrad.cli.bench.seconds", taken)
     options = ["--only", "bigger", "--workers", "1", "--executor", "numpy", "--rounds", "3"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lazygrad.cli.bench import charts
-from lazygrad.cli.bench.measure import Run, baseline_seconds, seconds
+from lazygrad.cli.bench.measure import Run, Seconds, baseline_seconds, seconds
 from lazygrad.cli.bench.originals import (
     MICROGRAD_MOONS,
     MOCROGRAD,
@@ -31,7 +31,8 @@ NETWORKS = {
     "bigger": "64 -> 8192 -> 4096 -> 2048 -> 10",
 }
 WORKERS = (1, 10, 64, 256)
-OUR = "lazygrad (s)"
+WARM = "code on disk (s)"
+OUR = ("lazygrad (s)", f"lazygrad, {WARM}")
 
 
 class Way(NamedTuple):
@@ -99,11 +100,17 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(map(_count, parts))
 
 
-def _median(measured: Callable[[], Cell], rounds: int) -> Cell:
+def _ours(run: Run, settings: dict[str, str], rounds: int) -> Seconds:
+    """The medians of some rounds."""
+    found = zip(*(seconds(run, settings) for _ in range(rounds)), strict=True)
+    return Seconds(*map(statistics.median, found))
+
+
+def _baseline(samples: int, epochs: int, rounds: int) -> Cell:
     """The median of some rounds, or what the first answers where that is no number."""
     found = []
     for _ in range(rounds):
-        cell = measured()
+        cell = baseline_seconds(samples, epochs)
         if not isinstance(cell, float):
             return cell
         found.append(cell)
@@ -116,7 +123,7 @@ def _settings(args: argparse.Namespace) -> dict[str, str]:
 
 def run_momograd(args: argparse.Namespace) -> int:
     """`lazygrad bench momograd`."""
-    ways = ("micrograd (s)", "undecorated (s)", "captured (s)")
+    ways = ("micrograd (s)", "undecorated (s)", "captured (s)", f"captured, {WARM}")
     names = ("micro/undecorated", "micro/captured", "undecorated/captured")
     readme = ("micro (s)", "momo (s)", "momo.x (s)")
     gained = ("micro/momo", "micro/momo.x", "momo/momo.x")
@@ -124,8 +131,8 @@ def run_momograd(args: argparse.Namespace) -> int:
         "momograd",
         f"micrograd's demo, 2-16-16-1, {args.epochs} epochs. micrograd: the recursive scalar"
         " engine of `benchmarks/baselines`, on this machine; lazygrad without a decorator and"
-        " captured, with capture and compile; then the figures of momograd's README, which are of"
-        " 100 epochs.",
+        " captured, with capture and compile, and once more with the code on disk; then the"
+        " figures of momograd's README, which are of 100 epochs.",
         (
             "samples",
             *ways,
@@ -137,16 +144,19 @@ def run_momograd(args: argparse.Namespace) -> int:
     print(table.head())
     for samples in args.samples:
         run = Run("demo", samples=samples, epochs=args.epochs)
-        slow = _median(lambda: baseline_seconds(samples, args.epochs), args.rounds)  # noqa: B023
+        slow = _baseline(samples, args.epochs, args.rounds)
         plain, captured = (
-            _median(lambda: seconds(run, _settings(args) | more), args.rounds)  # noqa: B023
-            for more in ({"no_capture": "1"}, {})
+            _ours(run, _settings(args) | more, args.rounds) for more in ({"no_capture": "1"}, {})
         )
-        gains = speedup(slow, plain), speedup(slow, captured), speedup(plain, captured)
+        gains = (
+            speedup(slow, plain.cold),
+            speedup(slow, captured.cold),
+            speedup(plain.cold, captured.cold),
+        )
         theirs: tuple[Cell, ...] = (None,) * 6
         if args.epochs == 100:
             theirs = MOMOGRAD.get(samples, theirs)
-        print(table.add(samples, slow, plain, captured, *gains, *theirs), flush=True)
+        print(table.add(samples, slow, plain.cold, *captured, *gains, *theirs), flush=True)
     seconds_of = [*ways, "README momo (s)", "README momo.x (s)"]
     folder: Path = args.out
     files: list[Path | None] = [*table.write(folder)]
@@ -177,7 +187,7 @@ def run_digits(args: argparse.Namespace) -> int:
         f"Digits, {args.epochs} epochs, 80 % to train, batches of 32, SGD 0.01; lazygrad with"
         " capture and compile, then what the READMEs say (MacBook Pro M1, 10 epochs; on how many"
         " examples they do not say, but Mocrograd's script takes 100).",
-        ("network", "samples", "how", OUR, *readme, *(f"Speedup over {t[:-4]}" for t in readme)),
+        ("network", "samples", "how", *OUR, *readme, *(f"Speedup over {t[:-4]}" for t in readme)),
     )
     print(table.head())
     for size in [args.only] if args.only else SIZES:
@@ -185,38 +195,39 @@ def run_digits(args: argparse.Namespace) -> int:
             for way in ways_of(args.workers):
                 run = Run("digits", size, samples, args.epochs)
                 settings = _settings(args) | way.settings
-                taken = _median(lambda: seconds(run, settings), args.rounds)  # noqa: B023
+                taken = _ours(run, settings, args.rounds)
                 known: list[Cell] = [PYCROGRAD[size], MOCROGRAD[size].get(way.key)]
                 theirs = known[-len(readme) :] if args.epochs == 10 else [None] * len(readme)
-                gains = [speedup(cell, taken) for cell in theirs]
-                cells = NETWORKS[size], samples, way.title, taken, *theirs, *gains
+                gains = [speedup(cell, taken.cold) for cell in theirs]
+                cells = NETWORKS[size], samples, way.title, *taken, *theirs, *gains
                 print(table.add(*cells), flush=True)
     labels = [f"{n}, {s}: {how}" for n, s, how, *_ in table.rows]
     picture = args.out / f"{args.original}.png"
     files: list[Path | None] = [*table.write(args.out)]
-    _say([*files, charts.dots(table, labels, [OUR, *readme], picture)])
+    _say([*files, charts.dots(table, labels, [*OUR, *readme], picture)])
     return 0
 
 
 def run_micrograd(args: argparse.Namespace) -> int:
     """`lazygrad bench micrograd`."""
-    columns = ("micrograd (s)", OUR, "README micrograd (s)", "README Pycrograd (s)")
+    columns = ("micrograd (s)", *OUR, "README micrograd (s)", "README Pycrograd (s)")
     table = Table(
         "micrograd",
         f"2-16-16-1 on two half circles, {args.epochs} epochs, all points at once: the recursive"
         " scalar engine of `benchmarks/baselines` and lazygrad, both on this machine; Pycrograd's"
         " README has 10 epochs of 100 points.",
-        ("samples", *columns[:2], "Speedup", *columns[2:], "Speedup in the README"),
+        ("samples", *columns[:3], "Speedup", *columns[3:], "README Speedup"),
     )
     print(table.head())
     for samples in args.length:
         run = Run("demo", samples=samples, epochs=args.epochs)
-        slow = _median(lambda: baseline_seconds(samples, args.epochs), args.rounds)  # noqa: B023
-        fast = _median(lambda: seconds(run, _settings(args)), args.rounds)  # noqa: B023
+        slow = _baseline(samples, args.epochs, args.rounds)
+        fast = _ours(run, _settings(args), args.rounds)
         theirs: tuple[Cell, Cell] = (None, None)
         if (samples, args.epochs) == (100, 10):
             theirs = (MICROGRAD_MOONS, PYCROGRAD_MOONS)
-        print(table.add(samples, slow, fast, speedup(slow, fast), *theirs, speedup(*theirs)))
+        gain = speedup(slow, fast.cold)
+        print(table.add(samples, slow, *fast, gain, *theirs, speedup(*theirs)), flush=True)
     labels = [f"{samples} samples" for samples in table.column("samples")]
     files: list[Path | None] = [*table.write(args.out)]
     _say([*files, charts.dots(table, labels, list(columns), args.out / "micrograd.png")])

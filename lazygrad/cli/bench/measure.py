@@ -1,8 +1,8 @@
 """One training run in a process of its own, timed with capture and compile.
 
-`seconds(Run(...), settings)` starts the process with a cache folder that is empty and settings as
-environment variables, so no run profits from the one before. The clock starts when data and
-weights are there, and stops when the last loss is read.
+`seconds(Run(...), settings)` starts it twice, with settings as environment variables: first with a
+cache folder that is empty, then with what is in it now. The clock starts when data and weights are
+there, and stops when the last loss is read.
 """
 
 from __future__ import annotations
@@ -42,12 +42,20 @@ class Run(NamedTuple):
     epochs: int = 10
 
 
-def seconds(run: Run, settings: dict[str, str]) -> float:
-    """The time of a run under `LAZYGRAD_*` settings."""
+class Seconds(NamedTuple):
+    """With nothing compiled before, and with what that run left on disk."""
+
+    cold: float
+    warm: float
+
+
+def seconds(run: Run, settings: dict[str, str]) -> Seconds:
+    """The time of a run under `LAZYGRAD_*` settings, in two processes one after the other."""
+    names = {f"LAZYGRAD_{name.upper()}": value for name, value in settings.items()}
+    command = [sys.executable, "-c", _START, json.dumps(run)]
     with tempfile.TemporaryDirectory() as cache:
-        command = [sys.executable, "-c", _START, json.dumps(run)]
-        names = {f"LAZYGRAD_{name.upper()}": value for name, value in settings.items()}
-        return float(_answer(command, names | {"LAZYGRAD_CACHE_DIR": cache})["seconds"])
+        names["LAZYGRAD_CACHE_DIR"] = cache
+        return Seconds(*(float(_answer(command, names)["seconds"]) for _ in range(2)))
 
 
 def baseline_seconds(samples: int, epochs: int) -> float | str | None:
