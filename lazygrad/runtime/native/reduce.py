@@ -18,14 +18,16 @@ from dataclasses import replace
 import numpy as np
 
 from lazygrad.dtypes import BOOL, FLOATING, DType, int64
+from lazygrad.ops.scalar_math import WORDS
 from lazygrad.runtime.kernel import POSITIONS, Body
 from lazygrad.runtime.native.llvm import Function, Index, Value, element_of, literal, vector
-from lazygrad.runtime.native.nest import Nest, Operand, Point, Walk, first_lanes
-from lazygrad.runtime.native.target import LANES
+from lazygrad.runtime.native.nest import Lanes, Nest, Operand, Point, Walk, first_lanes
+from lazygrad.runtime.native.target import LANES, host
 from lazygrad.runtime.native.words import NativeMath, llvm_type
 
 _NEAR, _FAR = 256, 1024  # columns of a block: accumulators near at hand, or rows of whole pages
 _MANY = 2048  # rows that are worth the latter
+_LIGHT = 3  # words of a body that may be copied for each lane
 State = list[Value]
 
 
@@ -221,20 +223,71 @@ class _Reduction:
     # vectors run along an axis that is kept
 
     def across(self, point: Point) -> None:
-        """Combine rows of a block of columns into one row of accumulators for each lane."""
+        """Combine rows, into an accumulator of each column for each lane."""
         f, nest = self.f, self.nest
         axis = nest.walk.vector
         assert axis is not None
+        extent = nest.extents[axis]
+        done: Index = 0
+        if self._is_light():  # and small: long strides are better walked row by row
+            most = f.const("i64", _NEAR)
+            small = f.cmp("icmp sle", f.i64(extent), most)
+            short = f.cmp("icmp sle", f.i64(self.count(1)), most)
+            whole = f.i64(f.mul(f.div(extent, LANES), LANES))
+            done = f.select(f.bin("and", small, short), whole, f.const("i64", 0))
+            with f.loop(0, done, LANES) as at:
+                here = replace(nest.moved(point, axis, at), lanes=Lanes(LANES))
+                self._registers(nest.settle(here))
         many = f.cmp("icmp sge", f.i64(self.count(len(self.axes))), f.const("i64", _MANY))
         width = f.select(many, f.const("i64", _FAR), f.const("i64", _NEAR))
         rows = [f.stack(_FAR * LANES * _SIZE[_held(e)]) for e in self.combine.elements]
-        with f.loop(0, nest.extents[axis], width) as at:
+        with f.loop(done, extent, width) as at:
             block = nest.settle(nest.moved(point, axis, at))
-            columns = f.min(f.sub(nest.extents[axis], at), width)
+            columns = f.min(f.sub(extent, at), width)
             counter = f.variable("i64", f.const("i64", 0))
             again = f.variable("i1", f.const("i1", False))  # lanes hold values from before
             self._rows(block, rows, counter, again, columns, len(self.axes), width)
             self._tree(replace(block, depth=len(nest.walk.order) - 1), rows, columns, width)
+
+    def _is_light(self) -> bool:
+        """Whether a copy of the body for each lane is short, and all accumulators fit registers."""
+        lanes = host().lanes * 4 // max(_SIZE[_held(e)] for e in self.combine.elements)
+        few = len(self.body.instrs) <= _LIGHT and self.nest.loaded <= 2
+        simple = all(WORDS[i.word].flops <= 1 for i in self.body.instrs if i.word in WORDS)
+        return lanes >= LANES and few and simple and len(self.axes) == 1
+
+    def _registers(self, point: Point) -> None:
+        """A vector of columns whose accumulators are registers."""
+        f, nest, (axis,) = self.f, self.nest, self.axes
+        (element,) = self.combine.elements
+        extent, rows = nest.extents[axis], f.stack(LANES * LANES * _SIZE[_held(element)])
+        slots = [f.variable(v.type, v) for v in self.combine.start(LANES, f.i64(0)) * LANES]
+        whole = f.mul(f.div(extent, LANES), LANES)
+
+        def add(at: Point, state: Value) -> Value:
+            x = self.element(nest.enter(nest.enter(at)))
+            return self.combine.add([state], x, f.i64(0), None)[0]
+
+        with f.loop(0, whole, LANES) as p:
+            row = nest.moved(point, axis, p)
+            for slot in slots:
+                f.store(add(row, f.load(vector(element, LANES), slot)), slot)
+                row = nest.moved(row, axis, 1)
+        rest = f.i64(f.sub(extent, whole))
+        with f.when(f.cmp("icmp sgt", rest, f.i64(0))):
+            for k, slot in enumerate(slots):
+                self._store_row([rows], k * LANES, [f.load(vector(element, LANES), slot)])
+            with f.loop(0, rest) as lane:
+                at = f.mul(lane, LANES)
+                row = nest.moved(point, axis, f.add(whole, lane))
+                self._store_row([rows], at, [add(row, self._load_row([rows], at)[0])])
+            for k, slot in enumerate(slots):
+                f.store(self._load_row([rows], k * LANES)[0], slot)
+        states = [[f.load(vector(element, LANES), slot)] for slot in slots]
+        while len(states) > 1:
+            half = len(states) // 2
+            states = [self.combine.merge(states[i], states[i + half]) for i in range(half)]
+        self.finish(point, states[0])
 
     def _rows(
         self, point: Point, rows: list[Value], counter: Value, again: Value, columns: Index,
