@@ -57,7 +57,7 @@ def test_pycrograd_with_a_forced_executor(tmp_path: Path, monkeypatch: pytest.Mo
         asked.append((run, settings))
         return Seconds(2.0, 1.0)
 
-    monkeypatch.setattr("lazygrad.cli.bench.seconds", taken)
+    monkeypatch.setattr("lazygrad.cli.bench.common.seconds", taken)
     options = ["--only", "bigger", "--workers", "1", "--executor", "numpy", "--rounds", "3"]
     assert main(["bench", "pycrograd", *options, "--out", str(tmp_path)]) == 0
     assert len(asked) == 2 * 4 * 3  # lengths, ways, rounds
