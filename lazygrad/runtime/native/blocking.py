@@ -40,6 +40,7 @@ class Kind(NamedTuple):
     element: str
     lanes: int
     registers: int
+    masks: bool = True
     logical: bool = False
 
 
@@ -103,7 +104,7 @@ def _tile(rows: int, columns: int, kind: Kind) -> Tile:
     high = -(-rows // -(-rows // most))
     if high < 4:
         across = min(vectors, 8 // high)
-    return Tile(kind.element, lanes, across, high, kind.logical)
+    return Tile(kind.element, lanes, across, high, kind.logical, masks=kind.masks)
 
 
 def _block(

@@ -231,7 +231,7 @@ class _Lowering:
         element = {"float32": "float", "float64": "double"}.get(self.stage.dtype.name)
         kind = Kind(
             element or f"i{8 * size}", here.lanes * 4 // max(size, 4), here.registers,
-            self.stage.dtype.category == BOOL,
+            here.lanes >= 8, self.stage.dtype.category == BOOL,
         )  # fmt: skip
         left, right = self.side(p.left, self.left, p.m), self.side(p.right, self.right, p.n)
         along = 0 if self.unit_axis() == 0 else 1

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from lazygrad.runtime.native.llvm import Function, Value, element_of, lanes_of, vector
-from lazygrad.runtime.native.tiles import lane_mask
+from lazygrad.runtime.native.llvm import Function, Index, Value, element_of, lanes_of, vector
 
 _BITS = {"float": 32, "double": 64}
 _PARAMS = [
@@ -22,13 +21,13 @@ def copy(element: str, lanes: int) -> Function:
     f = Function(f"copy_{element}_{lanes}", _PARAMS, internal=True)
     source, s_row, target, t_row, rows, columns = f.params
     type_ = vector(element, lanes)
+    whole = f.mul(f.div(columns, lanes), lanes)
     with f.loop(0, rows) as i:
         come, go = f.gep(element, source, f.mul(i, s_row)), f.gep(element, target, f.mul(i, t_row))
-        with f.loop(0, columns, lanes) as j:
-            mask = lane_mask(f, lanes, f.i64(f.sub(columns, j)), 0)
-            f.masked_store(
-                f.masked_load(type_, f.gep(element, come, j), mask), f.gep(element, go, j), mask
-            )
+        with f.loop(0, whole, lanes) as j:
+            f.store(f.load(type_, f.gep(element, come, j)), f.gep(element, go, j))
+        with f.loop(whole, columns) as j:
+            f.store(f.load(element, f.gep(element, come, j)), f.gep(element, go, j))
     f.ret()
     return f
 
@@ -52,27 +51,31 @@ def transpose(element: str) -> Function:
     Squares go through registers, of 256 bits on every host: wider ones cost twice the code, and
     their many rows fall into the same cache sets where the stride is a power of two.
     """
-    lanes = 256 // max(bits_of(element), 32)
+    side = 256 // max(bits_of(element), 32)
     f = Function(f"transpose_{element}", _PARAMS, internal=True)
     source, s_row, target, t_row, rows, columns = f.params
-    type_ = vector(element, lanes)
-    with f.loop(0, rows, lanes) as i:
-        left = f.i64(f.sub(rows, i))
-        down = lane_mask(f, lanes, left, 0)
-        base = f.gep(element, source, f.mul(i, s_row))
-        lines = [base]
-        for r in range(1, lanes):  # rows beyond the last repeat it, and are not stored
-            at = f.min(r, f.sub(left, 1))
-            lines.append(f.gep(element, base, f.mul(at, s_row)))
-        out = f.gep(element, target, i)
-        with f.loop(0, columns, lanes) as j:
-            right = f.i64(f.sub(columns, j))
-            across = lane_mask(f, lanes, right, 0)
-            square = [f.masked_load(type_, f.gep(element, line, j), across) for line in lines]
-            place = f.gep(element, out, f.mul(j, t_row))
-            for r, x in enumerate(transposed(f, square)):
-                with f.when(f.cmp("icmp slt", f.i64(r), right)):
-                    f.masked_store(x, f.gep(element, place, f.mul(r, t_row)), down)
+    type_ = vector(element, side)
+    down, across = f.mul(f.div(rows, side), side), f.mul(f.div(columns, side), side)
+
+    def addresses(i: Index, j: Index) -> tuple[Value, Value]:
+        return (
+            f.gep(element, source, f.add(f.mul(i, s_row), j)),
+            f.gep(element, target, f.add(f.mul(j, t_row), i)),
+        )
+
+    def one_by_one(i: Value, first: Index) -> None:
+        with f.loop(first, columns) as j:
+            come, go = addresses(i, j)
+            f.store(f.load(element, come), go)
+
+    with f.loop(0, down, side) as i, f.loop(0, across, side) as j:
+        come, go = addresses(i, j)
+        lines = [f.gep(element, come, f.mul(r, s_row)) for r in range(side)]
+        for r, x in enumerate(transposed(f, [f.load(type_, line) for line in lines])):
+            f.store(x, f.gep(element, go, f.mul(r, t_row)))
+    with f.loop(0, rows) as i:
+        inside = f.cmp("icmp slt", i, f.i64(down))
+        one_by_one(i, f.select(inside, f.i64(across), f.i64(0)))
     f.ret()
     return f
 

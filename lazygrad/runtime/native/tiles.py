@@ -9,6 +9,7 @@ is that of Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplica
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lazygrad.runtime.native.llvm import Function, Index, Value, vector
@@ -28,6 +29,7 @@ class Tile:
     rows: int
     logical: bool = False  # or of ands in place of a sum of products
     ahead: bool = False  # B lies where it is: its next panel is fetched meanwhile
+    masks: bool = True  # masked vectors cost no more than others, so that all may be masked
 
     @property
     def columns(self) -> int:
@@ -52,6 +54,9 @@ class Target:
         return replace(self, c=f.gep(element, self.c, by))
 
 
+_Masks = Sequence[Value | None]
+
+
 class Strip:
     """A strip of `rows` rows, at most those of a tile, of which tiles are computed one by one.
 
@@ -72,9 +77,23 @@ class Strip:
     def compute(self, b: Value, b_k: Index, k: Index, target: Target, columns: Value) -> None:
         """The tile of b[l * b_k + j] for l < k and j < columns, which may be more than its own."""
         f, tile = self.f, self.tile
-        masks = [lane_mask(f, tile.lanes, columns, v) for v in range(tile.vectors)]
+        if tile.masks:
+            self._compute(b, b_k, k, target, _masks(f, tile, columns))
+            return
+        full, edge, done = f.label("full"), f.label("edge"), f.label("done")
+        f.branch_if(f.cmp("icmp sge", columns, f.i64(tile.columns)), full, edge)
+        f.block(full)
+        self._compute(b, b_k, k, target, [None] * tile.vectors)
+        f.branch(done)
+        f.block(edge)
+        self._compute(b, b_k, k, target, _masks(f, tile, columns))
+        f.branch(done)
+        f.block(done)
+
+    def _compute(self, b: Value, b_k: Index, k: Index, target: Target, masks: _Masks) -> None:
+        f = self.f
         zero = f.const(self.type, 0)
-        sums = [[f.variable(self.type, zero) for _ in masks] for _ in range(tile.rows)]
+        sums = [[f.variable(self.type, zero) for _ in masks] for _ in range(self.tile.rows)]
         self._add_products(sums, b, b_k, k, masks)
         if target.add is None:
             self._end(sums, target, masks, add=False)
@@ -88,7 +107,7 @@ class Strip:
         f.block(done)
 
     def _add_products(
-        self, sums: list[list[Value]], b: Value, b_k: Index, k: Index, masks: list[Value]
+        self, sums: list[list[Value]], b: Value, b_k: Index, k: Index, masks: _Masks
     ) -> None:
         f, tile = self.f, self.tile
         at_a = f.variable("i64", f.i64(0))
@@ -100,7 +119,7 @@ class Strip:
                 for byte in range(0, tile.columns * BYTES[tile.element], 64):
                     f.prefetch(f.gep("i8", beyond, byte), 2)
             right = [
-                f.masked_load(self.type, f.gep(tile.element, there, v * tile.lanes), mask)
+                self._load(f.gep(tile.element, there, v * tile.lanes), mask)
                 for v, mask in enumerate(masks)
             ]
             for line, row in zip(self.lines, sums, strict=True):
@@ -111,7 +130,7 @@ class Strip:
             f.store(f.i64(f.add(here, self.a_k)), at_a)
             f.store(f.gep(tile.element, there, b_k), at_b)
 
-    def _end(self, sums: list[list[Value]], target: Target, masks: list[Value], add: bool) -> None:
+    def _end(self, sums: list[list[Value]], target: Target, masks: _Masks, add: bool) -> None:
         """Store the rows that exist."""
         f, tile = self.f, self.tile
         for r, row in enumerate(sums):
@@ -120,8 +139,15 @@ class Strip:
                 for v, (slot, mask) in enumerate(zip(row, masks, strict=True)):
                     at, x = f.gep(tile.element, line, v * tile.lanes), f.load(self.type, slot)
                     if add:
-                        x = self._sum(f.masked_load(self.type, at, mask), x)
-                    f.masked_store(x, at, mask)
+                        x = self._sum(self._load(at, mask), x)
+                    if mask is None:
+                        f.store(x, at)
+                    else:
+                        f.masked_store(x, at, mask)
+
+    def _load(self, at: Value, mask: Value | None) -> Value:
+        f = self.f
+        return f.load(self.type, at) if mask is None else f.masked_load(self.type, at, mask)
 
     def _fused(self, x: Value, y: Value, z: Value) -> Value:
         f = self.f
@@ -134,7 +160,10 @@ class Strip:
         return self.f.bin("or" if self.tile.logical else word, x, y)
 
 
-def lane_mask(f: Function, lanes: int, count: Value, at: int) -> Value:
-    """Which lanes of the `at`-th vector lie below `count`."""
-    left = f.convert("trunc", f.i64(f.sub(count, at * lanes)), "i32")
-    return f.cmp("icmp slt", f.steps(lanes, "i32"), f.splat(left, lanes))
+def _masks(f: Function, tile: Tile, columns: Value) -> list[Value | None]:
+    """Which lanes of each vector lie below `columns`."""
+    masks: list[Value | None] = []
+    for v in range(tile.vectors):
+        left = f.convert("trunc", f.i64(f.sub(columns, v * tile.lanes)), "i32")
+        masks.append(f.cmp("icmp slt", f.steps(tile.lanes, "i32"), f.splat(left, tile.lanes)))
+    return masks

@@ -196,6 +196,20 @@ def test_no_way_to_cut_a_product_changes_a_bit(monkeypatch: pytest.MonkeyPatch) 
         np.testing.assert_array_equal(found, expected, err_msg=name)
 
 
+@pytest.mark.parametrize(("lanes", "registers"), [(4, 32), (8, 16), (16, 32)])
+def test_the_vectors_of_a_host_do_not_change_a_bit(
+    lanes: int, registers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = replace(gemm.host(), lanes=lanes, registers=registers)
+    monkeypatch.setattr(gemm, "host", lambda: here)
+    for m, n, k in [(21, 37, 530), (3, 70, 9), (9, 2, 40)]:
+        x, y = normal(m, k), normal(k, n, seed=1)
+        expected = chain(x, y)
+        for layouts in (("C", "C"), ("C", "T"), ("T", "C")):
+            found = run(*product(x, y, layouts))[-1].reshape(m, n)
+            np.testing.assert_array_equal(found, expected, err_msg=str(layouts))
+
+
 def test_pieces_of_the_grid_do_not_change_a_bit() -> None:
     x, y = normal(150, 300), normal(300, 170, seed=1)
     kernel, arrays = product(x, y, ("C", "T"))
