@@ -68,7 +68,9 @@ def emit_code(
     prepare(lowered)
     frozen = layouts.frozen
     arrays = len(frozen.sources) + len(frozen.outputs) + len(frozen.writes)
-    begin = partial(Code, arrays, Place(0, local.offset), threads())
+    first_write = 1 + len(frozen.sources) + len(frozen.outputs)
+    aliases = {first_write + k: 1 + at for k, (at, _) in enumerate(frozen.writes)}
+    begin = partial(Code, arrays, Place(0, local.offset), threads(), aliases)
     code, first, length = begin(), 0, 0
     for k, (kernel, low) in enumerate(zip(kernels, lowered, strict=True)):
         if length >= SEGMENT:

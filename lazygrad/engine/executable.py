@@ -8,9 +8,9 @@ program can be alive at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from lazygrad.engine.memory import DEAD, MemoryPlan
 from lazygrad.ops.opdef import Array, Kind
 from lazygrad.runtime.executor import (
     Bases,
+    Block,
     CompiledCode,
     KernelFailed,
     Lowered,
@@ -35,6 +36,7 @@ from lazygrad.runtime.kernel import Kernel
 from lazygrad.runtime.kernel_print import format_kernel
 
 Arrays = Sequence[np.ndarray[Any, Any]]
+OWN_ARENA = 1 << 20  # bytes that a step that is run again and again may keep for itself
 
 
 class Lease:
@@ -90,6 +92,10 @@ class Program:
         """The same on one list: sources, outputs, writes; for graphs that keep no values."""
         first, second = self._borders
         self.run(arrays[:first], arrays[first:second], arrays[second:])
+
+    def bound(self, arrays: list[Any]) -> Callable[[list[Any]], None]:
+        """`run_list` for lists like this one: the same arrays of state, the same forms."""
+        return self.run_list
 
     def explain_rows(self) -> list[dict[str, Any]]:
         """One row for each node: its kernel, how that runs and why, bytes, FLOPs, user's line."""
@@ -164,8 +170,53 @@ class CompiledProgram(Program):
 
     @property
     def source(self) -> str:
-        """The generated code."""
-        return "\n\n".join(code.source for code in self._codes)
+        """The generated code: Python, and what LLVM made of the blocks of native kernels."""
+        texts = [code.source for code in self._codes]
+        texts += [block.source for code in self._codes for block in code.blocks]
+        return "\n\n".join(texts)
+
+    def bound(self, arrays: list[Array]) -> Callable[[list[Array]], None]:
+        """See `Program.bound`; one native call where the whole program is one block."""
+        block = self._codes[0].block if len(self._codes) == 1 else None
+        writes = len(arrays) - len(self.frozen.writes)
+        moved = any(arrays[writes + k] is not arrays[at] for k, at in self._in_place)
+        if block is None or moved or self._kept or self._poisoned:
+            return super().bound(arrays)
+        if self.memory.arena_bytes <= OWN_ARENA:
+            return self._own_arena(block)
+        size = self.memory.arena_bytes
+
+        def run(arrays: list[Array]) -> None:
+            arena = POOL.take(size)
+            try:
+                block.run(Bases(arena.address, arrays))
+            except BaseException as error:
+                self._raise(error)
+            finally:
+                POOL.give(arena)
+
+        return run
+
+    def _own_arena(self, block: Block) -> Callable[[list[Array]], None]:
+        arena = Arena(self.memory.arena_bytes)
+        call, address, threads = block.call, arena.address, block.threads
+
+        def run(arrays: list[Array]) -> None:
+            status = call(address, arrays, threads)
+            if status:
+                try:
+                    block.fail(status, Bases(arena.address, arrays))
+                except BaseException as error:
+                    self._raise(error)
+
+        return run
+
+    def _raise(self, error: BaseException) -> NoReturn:
+        """Raise an error of a kernel, with the op, shapes and line of the user."""
+        self._blame(error, error.__traceback__)
+        if isinstance(error, KernelFailed):
+            raise error.cause from None
+        raise error
 
     def run(self, sources: Arrays, outputs: Arrays = (), writes: Arrays = ()) -> Lease | None:
         """Compute on these arrays; see `Program.run`."""
@@ -181,16 +232,13 @@ class CompiledProgram(Program):
             if self._poisoned:
                 arena.memory.fill(DEAD)
             kept = self._keep(sources, arena)
-            bases = Bases(arena.address, [*sources, *outputs, *writes])
+            bases = Bases(arena.address, [*map(_plain, (*sources, *outputs, *writes))])
             for code, views in zip(self._codes, frame.views, strict=True):
                 code.run(views, bases)
         except BaseException as error:
             frame.release()
             POOL.give(arena)
-            self._blame(error, error.__traceback__)
-            if isinstance(error, KernelFailed):
-                raise error.cause from None
-            raise
+            self._raise(error)
         frame.release()
         if not self._kept:
             POOL.give(arena)
@@ -223,6 +271,11 @@ class CompiledProgram(Program):
             return super()._how(kernel)
         low = self._lowered[kernel]
         return {"mode": low.mode, "reason": low.reason, "executor": low.executor}
+
+
+def _plain(array: Array) -> Array:
+    """The array without its subclass, whose memory machine code can find."""
+    return array if type(array) is np.ndarray else np.asarray(array).view(np.ndarray)
 
 
 def _kept_specs(layouts: Layouts, memory: MemoryPlan) -> list[tuple[int, ViewSpec]]:

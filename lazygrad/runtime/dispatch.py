@@ -100,9 +100,9 @@ def threads() -> int:
 
 def prepare(lowered: Iterable[Lowered]) -> None:
     """Compile the machine code of several kernels at once."""
-    native = [low for low in map(_inner, lowered) if low.executor == "native"]
-    if native:
-        compile_units([unit for low in native for unit in low.units])
+    units = [unit for low in map(_inner, lowered) if isinstance(low, Native) for unit in low.units]
+    if units:
+        compile_units(units)
 
 
 def _inner(lowered: Lowered) -> Lowered:
@@ -113,28 +113,28 @@ def _lower_native(kernel: Kernel) -> Lowered:
     try:
         return Native(_recut(kernel) if config.parallel == "chunked" else kernel)
     except Unsupported as why:
-        numpy = _lower_numpy(kernel)
-        numpy.reason = f"{why}; {numpy.reason}"
-        return numpy
+        return _lower_numpy(kernel, f"{why}; ")
 
 
-def _lower_numpy(kernel: Kernel) -> Lowered:
+def _lower_numpy(kernel: Kernel, why: str = "") -> Lowered:
     chunks = len(kernel.grid.borders())
     pieces = depends_on_chunks(kernel)
     if config.parallel == "vectorized":
         if pieces:
-            return Chunked(kernel, f"one worker, {chunks} partial results by shape", 1)
-        return Vectorized(kernel, "forced by config.parallel")
+            return Chunked(kernel, f"{why}one worker, {chunks} partial results by shape", 1)
+        return Vectorized(kernel, f"{why}forced by config.parallel")
     if config.parallel == "chunked":
         kernel = _recut(kernel)
         if len(kernel.grid.borders()) > 1:
-            return Chunked(kernel, "forced by config.parallel", cores())
-        return Vectorized(kernel, "one row: nothing to cut")
+            return Chunked(kernel, f"{why}forced by config.parallel", cores())
+        return Vectorized(kernel, f"{why}one row: nothing to cut")
     if chunks <= 1:
-        return Vectorized(kernel, f"{_size(kernel.nbytes)} in one piece")
+        return Vectorized(kernel, f"{why}{_size(kernel.nbytes)} in one piece")
     if seconds(kernel) < POOL_SECONDS:
-        return Chunked(kernel, f"{chunks} chunks for the cache, too short for threads", 1)
-    return Chunked(kernel, f"{chunks} chunks, {_size(kernel.nbytes)} over the workers", cores())
+        return Chunked(kernel, f"{why}{chunks} chunks for the cache, too short for threads", 1)
+    return Chunked(
+        kernel, f"{why}{chunks} chunks, {_size(kernel.nbytes)} over the workers", cores()
+    )
 
 
 def _recut(kernel: Kernel) -> Kernel:

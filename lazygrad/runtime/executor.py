@@ -13,7 +13,7 @@ Storage is named by *slots*: whatever arrays the program binds (its arena, sourc
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from types import CodeType, TracebackType
 from typing import Any, NamedTuple, Protocol
@@ -88,10 +88,25 @@ class Bases(NamedTuple):
 
 
 class Block(Protocol):
-    """Kernels that run one after the other without Python: one statement of a flat function."""
+    """Kernels that run one after the other without Python: one statement of a flat function.
+
+    `call(arena, arrays, threads)` is what runs them; it returns 0 or what `fail` understands.
+    """
+
+    call: Callable[[int, list[NDArray[Any]], int], int]
+    threads: int
+
+    @property
+    def source(self) -> str:
+        """The generated code, for people."""
+        ...
 
     def run(self, bases: Bases) -> None:
         """Run them on these slots."""
+        ...
+
+    def fail(self, status: int, bases: Bases) -> None:
+        """Raise the `KernelFailed` that a status stands for."""
         ...
 
 
@@ -160,7 +175,7 @@ def quietly(function: Callable[..., None], *arguments: Any) -> None:
 class CompiledCode:
     """A flat function: `function(views, bases)`, with `views` made in the order of `specs`.
 
-    `block` is set where the whole of it is one block.
+    `blocks` are those among its statements; `block` is set where the whole of it is one.
     """
 
     function: Callable[[Sequence[NDArray[Any]], Bases], None]
@@ -168,6 +183,7 @@ class CompiledCode:
     source: str
     _owners: tuple[int, ...]  # line - 1 -> position of the kernel among those emitted, or -1
     _code: CodeType
+    blocks: tuple[Block, ...] = ()
     block: Block | None = None
 
     def run(self, views: Sequence[NDArray[Any]], bases: Bases) -> None:
@@ -198,8 +214,15 @@ class Code:
         add(a0, a0, a0)
     """
 
-    def __init__(self, arrays: int = 0, local: Place = Place(0), threads: int = 1) -> None:
+    def __init__(
+        self,
+        arrays: int = 0,
+        local: Place = Place(0),
+        threads: int = 1,
+        aliases: Mapping[int, int] | None = None,
+    ) -> None:
         self.arrays = arrays  # slots beside the arena
+        self.aliases = aliases or {}  # slots that may be the same array as an earlier one
         self.local = local  # where the private memory of the program's threads begins
         self.threads = threads
         self._block: BlockBuilder | None = None
@@ -285,5 +308,5 @@ class Code:
         alone = len(self._blocks) == len(self._lines) == 1
         return CompiledCode(
             function, tuple(self._views), source, owners or (-1,), function.__code__,
-            self._blocks[0] if alone else None,
+            tuple(self._blocks), self._blocks[0] if alone else None,
         )  # fmt: skip

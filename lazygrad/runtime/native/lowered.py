@@ -14,23 +14,25 @@ from lazygrad.errors import InternalError
 from lazygrad.runtime.alignment import aligned
 from lazygrad.runtime.executor import Bases, Code, KernelFailed, Place
 from lazygrad.runtime.kernel import Contract, Extern, Kernel
-from lazygrad.runtime.native.checks import check_units, complain
+from lazygrad.runtime.native.checks import complain
 from lazygrad.runtime.native.driver import Command, Table
 from lazygrad.runtime.native.gemm import contract_units
-from lazygrad.runtime.native.jit import compile_units
+from lazygrad.runtime.native.jit import compile_units, listing
+from lazygrad.runtime.native.opaque import extern_units
 from lazygrad.runtime.native.rows import row_units
 from lazygrad.runtime.native.unit import Unit, Unsupported
 
 _BYTES_PER_SECOND = 2e10
-_FLOPS_PER_SECOND = 3e10
+_FLOPS_PER_SECOND = 6e10
 KEEP_LOCK = 50e-6  # seconds: shorter programs keep the interpreter lock
+ALONE = 20e-6  # seconds: shorter programs run on the caller
 
 
 def lower_units(kernel: Kernel) -> list[Unit]:
     """The units of a kernel; raises `Unsupported` where only the reference can compute it."""
     first = kernel.stages[0]
     if isinstance(first, Extern):
-        return check_units(kernel, first)
+        return extern_units(kernel, first)
     if isinstance(first, Contract):
         return contract_units(kernel)
     return row_units(kernel)
@@ -103,6 +105,7 @@ class BlockOfUnits:
     """A block under construction."""
 
     def __init__(self, code: Code) -> None:
+        self._aliases = code.aliases
         self._arrays = code.arrays
         self._local = code.local
         self._threads = code.threads
@@ -119,27 +122,31 @@ class BlockOfUnits:
     def compile(self) -> NativeBlock:
         """Find the machine code and write the table."""
         addresses = compile_units([unit for _, _, unit, _ in self._entries])
-        commands = []
+        commands: list[Command] = []
         since: list[_Piece] = []  # what the commands since the last barrier touch
+        # One size for all: threads may be at different commands.
+        local = max((native.local for _, native, _, _ in self._entries), default=0)
         for _, native, unit, pieces in self._entries:
-            if any(a.meets(b) for a in pieces for b in since):
+            touched = [p._replace(slot=self._aliases.get(p.slot, p.slot)) for p in pieces]
+            if any(a.meets(b) for a in touched for b in since):
                 commands[-1] = commands[-1]._replace(barrier=True)
                 since = []
-            since += pieces
+            since += touched
             words = [w for p in pieces for w in (p.slot, p.offset)]
             commands.append(
                 Command(
                     addresses[unit.key], (*words, *unit.words), unit.rows, unit.chunk,
-                    self._local.offset, native.local, unit.parallel, unit.checks,
+                    self._local.offset, local, unit.parallel, unit.checks, barrier=False,
                 )
             )  # fmt: skip
             if unit.checks:
                 commands[-1] = commands[-1]._replace(barrier=True)
                 since = []
         seconds = sum(native.seconds for _, native, _, _ in self._entries)
+        if commands:
+            commands[-1] = commands[-1]._replace(barrier=True)
         table = Table(commands, self._arrays, release=seconds > KEEP_LOCK)
-        useful = self._threads if any(c.parallel or not c.barrier for c in commands) else 1
-        return NativeBlock(self, table, useful)
+        return NativeBlock(self, table, self._threads if seconds > ALONE else 1)
 
 
 class NativeBlock:
@@ -149,10 +156,21 @@ class NativeBlock:
         self._entries = made._entries
         self.threads = threads
         self.table = table
+        self.call = table.run
+
+    @property
+    def source(self) -> str:
+        """LLVM's text and the assembly of each unit, once."""
+        units = {unit.key: (native, unit) for _, native, unit, _ in self._entries}
+        texts = []
+        for native, unit in units.values():
+            text, assembly = listing(unit)
+            texts.append(f"; kernel {native.kernel.name}\n{text}\n{assembly}")
+        return "\n".join(texts)
 
     def run(self, bases: Bases) -> None:
         """Run the commands on these slots."""
-        status = self.table.run(bases.arena, bases.arrays, self.threads)
+        status = self.call(bases.arena, bases.arrays, self.threads)
         if status:
             self.fail(status, bases)
 
