@@ -66,6 +66,7 @@ from lazygrad.runtime.workers import num_workers, set_num_workers
 
 if TYPE_CHECKING:
     from lazygrad import data, nn, optim
+    from lazygrad.runtime.profiling import profile
     from lazygrad.serialization import load, save
 
 __version__ = "0.1.0"
@@ -79,13 +80,13 @@ short = int16
 set_num_threads = set_num_workers
 
 __all__ = [
-    "Generator", "Graph", "LazygradWarning", "Tensor", "bfloat16", "benchmark", "bool",
+    "Generator", "Graph", "LazygradWarning", "Tensor", "benchmark", "bfloat16", "bool",
     "compute_graph", "config", "cuda", "data", "debug", "detect_anomaly", "device", "double",
     "dtype", "dtypes", "enable_grad", "errors", "finfo", "float", "float16", "float32", "float64",
     "get_default_dtype", "get_default_graph", "get_rng_state", "grad", "half", "iinfo",
-    "inference_mode", "initial_seed", "int", "int16", "int32", "int64", "int8",
-    "is_grad_enabled", "load", "long", "manual_seed", "memory_stats", "nn", "no_grad",
-    "num_workers", "optim", "profile", "realize", "save", "seed", "set_default_dtype", "set_default_graph",
+    "inference_mode", "initial_seed", "int", "int16", "int32", "int64", "int8", "is_grad_enabled",
+    "load", "long", "manual_seed", "memory_stats", "nn", "no_grad", "num_workers", "optim",
+    "profile", "realize", "save", "seed", "set_default_dtype", "set_default_graph",
     "set_grad_enabled", "set_num_threads", "set_num_workers", "set_rng_state", "short",
     "synchronize", "uint16", "uint32", "uint64", "uint8",
 ]  # fmt: skip

@@ -32,6 +32,9 @@ class Place(NamedTuple):
     offset: int = 0
 
 
+START = Place(0)
+
+
 class ViewSpec(NamedTuple):
     """A view to prebind; offset and strides in bytes."""
 
@@ -217,7 +220,7 @@ class Code:
     def __init__(
         self,
         arrays: int = 0,
-        local: Place = Place(0),
+        local: Place = START,
         threads: int = 1,
         aliases: Mapping[int, int] | None = None,
     ) -> None:

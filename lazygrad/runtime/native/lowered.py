@@ -126,7 +126,7 @@ class BlockOfUnits:
         since: list[_Piece] = []  # what the commands since the last barrier touch
         # One size for all: threads may be at different commands.
         local = max((native.local for _, native, _, _ in self._entries), default=0)
-        for _, native, unit, pieces in self._entries:
+        for _, _, unit, pieces in self._entries:
             touched = [p._replace(slot=self._aliases.get(p.slot, p.slot)) for p in pieces]
             if any(a.meets(b) for a in touched for b in since):
                 commands[-1] = commands[-1]._replace(barrier=True)
@@ -177,7 +177,7 @@ class NativeBlock:
     def fail(self, status: int, bases: Bases) -> None:
         """Raise what a check found."""
         at, code = status >> 32, status & 0xFFFFFFFF
-        number, native, unit, pieces = self._entries[at]
+        number, native, _, pieces = self._entries[at]
         try:
             complain(native.kernel, pieces, bases)
         except Exception as cause:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -24,7 +25,7 @@ Step = Callable[..., Any]
 def classifier(sizes: list[int], make: Callable[..., Any], seed: int = 0) -> tuple[Any, Any]:
     lg.manual_seed(seed)
     layers: list[Any] = []
-    for a, b in zip(sizes, sizes[1:], strict=False):
+    for a, b in itertools.pairwise(sizes):
         layers += [nn.Linear(a, b), nn.ReLU()]
     model = nn.Sequential(*layers[:-1])
     return model, make(model.parameters())
