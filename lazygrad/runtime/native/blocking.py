@@ -99,7 +99,8 @@ def _tile(rows: int, columns: int, kind: Kind) -> Tile:
     if columns <= lanes // 2 and lanes >= 8:
         lanes //= 2
     vectors = -(-columns // lanes)
-    across = 3 if vectors == 3 else min(vectors, 2)
+    usual = 2 if kind.masks else 3  # of narrow vectors more, since their edges waste less
+    across = 3 if vectors == 3 else min(vectors, usual)
     most = 8 if kind.registers >= 32 or across == 1 else 6 if across == 2 else 4
     high = -(-rows // -(-rows // most))
     if high < 4:

@@ -64,6 +64,8 @@ def contract_units(kernel: Kernel) -> list[Unit]:
         raise Unsupported("a product in partial sums")
     if any(a.index is not None or a.chunk_stride for a in _accesses(stage)):
         raise Unsupported("a product of gathered operands")
+    if any(a.buffer >= len(kernel.params) for a in _accesses(stage)):
+        raise Unsupported("a product of scratch")
     if 0 in (*stage.batch, stage.m, stage.n):
         return []
     product = _canonical(kernel, stage)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -102,7 +102,7 @@ def strided(matrix: Array, layout: str) -> tuple[Array, tuple[int, ...], int]:
 
 
 def product(
-    x: Array, y: Array, layouts: tuple[str, str] = ("C", "C"), result: DType | None = None,
+    x: Array, y: Array, layouts: Sequence[str] = ("C", "C"), result: DType | None = None,
     accumulator: DType | None = None,
 ) -> tuple[Kernel, list[Array]]:  # fmt: skip
     """The kernel of x @ y and its buffers."""
@@ -161,9 +161,9 @@ def test_bits_are_those_of_the_chain_in_every_layout(shape: tuple[int, int, int]
     m, n, k = shape
     x, y = normal(m, k), normal(k, n, seed=1)
     expected = chain(x, y)
-    for layouts in [(a, b) for a in ("C", "T", "gaps", "steps") for b in ("C", "T", "steps")]:
-        found = run(*product(x, y, layouts))[-1].reshape(m, n)
-        np.testing.assert_array_equal(found, expected, err_msg=str(layouts))
+    for layouts in ("C C", "C T", "T C", "T T", "gaps steps", "steps gaps"):
+        found = run(*product(x, y, layouts.split()))[-1].reshape(m, n)
+        np.testing.assert_array_equal(found, expected, err_msg=layouts)
 
 
 def variants(m: int, n: int, k: int) -> Iterator[tuple[str, Blocking]]:
@@ -319,20 +319,23 @@ def test_epilogue_reads_and_stores_more_than_the_sums(
 
 @pytest.mark.parametrize("layouts", [("C", "C"), ("C", "T"), ("T", "C"), ("steps", "steps")])
 @pytest.mark.parametrize("mnk", [(9, 40, 20), (70, 70, 600), (1, 5, 3)], ids=str)
-def test_prologues(mnk: tuple[int, int, int], layouts: tuple[str, str]) -> None:
+@pytest.mark.parametrize("batch", [(), (3,)], ids=str)
+def test_prologues(
+    mnk: tuple[int, int, int], layouts: tuple[str, str], batch: tuple[int, ...]
+) -> None:
     m, n, k = mnk
     build, arrays, loads = Build(1), [], []
-    for matrix, layout in zip((normal(m, k), normal(k, n, seed=1)), layouts, strict=True):
+    for matrix, layout in zip((normal(*batch, m, k), normal(*batch, k, n)), layouts, strict=True):
         flat, strides, offset = strided(matrix, layout)
         loads.append(build.param((flat.size,)).at(strides, offset))
         arrays.append(flat)
-    out = build.param((m, n), "out")
-    arrays.append(np.zeros(m * n, np.float32))
+    out = build.param((*batch, m, n), "out")
+    arrays.append(np.zeros(out.shape, np.float32).ravel())
     build.contract(
-        (), (m, n, k), *loads, [out.at()],
+        batch, (m, n, k), *loads, [out.at()],
         prologue=(
             lambda q, x: q.add(x, q.cast(index(q, 0, int64), float32)),
-            lambda q, y: q.mul(y, q.cast(index(q, 0, int64), float32)),
+            lambda q, y: q.mul(y, q.cast(index(q, len(batch), int64), float32)),
         ),
     )  # fmt: skip
     expected = [a.copy() for a in arrays]
