@@ -10,13 +10,15 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from lazygrad.engine.graph import HANDLES, HOOKS, Node
 from lazygrad.engine.modes import STATE
-from lazygrad.ops.opdef import Kind
+from lazygrad.ops.movement import CAT, SLICE_SET
+from lazygrad.ops.opdef import Kind, Patch
 from lazygrad.ops.source import VERSION
-from lazygrad.shapes import unbroadcast_axes
+from lazygrad.shapes import Shape, unbroadcast_axes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,6 +100,57 @@ def pullback(
     return _Walk(seeds, wanted, create_graph, gathered).run()
 
 
+def assembled(patches: Sequence[Patch], shape: Shape) -> Tensor:
+    """The sum of patches of a tensor of `shape`.
+
+    Those that are pieces of one axis become one concatenation instead of a sum of tensors that are
+    mostly zero. Every element is added up in the order in which the patches came, and its zeros are
+    positive, so the bits do not depend on which patches come together.
+    """
+    line = _line(patches, shape) if len(patches) > 1 else None
+    if line is None:
+        total: Any = None
+        for p in patches:
+            where = {"starts": p.starts, "stops": p.stops, "steps": p.steps}
+            spread = p.value.new_zeros(shape).apply(SLICE_SET, p.value, **where)
+            total = spread if total is None else total + spread
+        return total  # type: ignore[no-any-return]
+    axis, pieces = line
+    parts: list[Tensor] = []
+    end = 0
+    for start, stop, value in [*pieces, (shape[axis], shape[axis], None)]:
+        if start > end:
+            like = patches[0].value
+            parts.append(like.new_zeros((*shape[:axis], start - end, *shape[axis + 1 :])))
+        if value is not None:
+            parts.append(value)
+        end = stop
+    return parts[0].apply(CAT, *parts[1:], axis=axis) + 0.0
+
+
+def _line(patches: Sequence[Patch], shape: Shape) -> tuple[int, list[tuple[int, int, Any]]] | None:
+    """The axis along which patches lie side by side, and the pieces in order; None otherwise."""
+    whole = [(0, n, 1) for n in shape]
+    axes = {
+        i
+        for p in patches
+        for i, cut in enumerate(zip(p.starts, p.stops, p.steps, strict=True))
+        if cut != whole[i]
+    }
+    if len(axes) > 1 or any(p.steps[a] != 1 for p in patches for a in axes):
+        return None
+    axis = axes.pop() if axes else 0
+    if not shape:
+        return None
+    found: dict[tuple[int, int], Any] = {}
+    for p in patches:
+        key = p.starts[axis], p.stops[axis]
+        found[key] = found[key] + p.value if key in found else p.value
+    pieces = [(*key, found[key]) for key in sorted(found)]
+    apart = all(a[1] <= b[0] for a, b in pairwise(pieces))
+    return (axis, pieces) if apart and all(b > a for a, b, _ in pieces) else None
+
+
 class _Walk:
     """One reverse walk: the cotangents gathered so far, and those of each call's outputs."""
 
@@ -110,16 +163,27 @@ class _Walk:
         self.useful = _useful(self.order, self.wanted)
         self.create_graph = create_graph
         self.grads: dict[int, Tensor] = dict(gathered)
+        self.patches: dict[int, list[Patch]] = {}  # what comes after those cotangents
         self.calls: dict[int, dict[int, Tensor]] = {}
         for root, seed in seeds:
             with written_for(root, create_graph):
                 self.accumulate(root, seed)
 
-    def accumulate(self, node: Node, g: Tensor) -> None:
+    def accumulate(self, node: Node, g: Tensor | Patch) -> None:
         """Add a cotangent to what has arrived at `node`."""
+        if isinstance(g, Patch):
+            self.patches.setdefault(node.id, []).append(g)
+            return
+        self.settle(node)
         g = sum_to(g, node)
         held = self.grads.get(node.id)
         self.grads[node.id] = g if held is None else held + g
+
+    def settle(self, node: Node) -> None:
+        """Add the patches that wait for a node."""
+        patches = self.patches.pop(node.id, None)
+        if patches is not None:
+            self.accumulate(node, assembled(patches, node.shape))
 
     def run(self) -> dict[int, Tensor]:
         """Visit the nodes newest first, so that every cotangent is complete when it is used."""
@@ -131,6 +195,9 @@ class _Walk:
                 with written_for(node, self.create_graph):
                     self.through_call(node)
                 continue
+            if node.id in self.patches:
+                with written_for(node, self.create_graph):
+                    self.settle(node)
             g = self.grads.pop(node.id, None)
             if g is None:
                 continue
@@ -165,6 +232,8 @@ class _Walk:
             return
         needed = {i for i, n in enumerate(call.inputs) if n.requires_grad and n.id in self.useful}
         first = {n.id: i for i, n in reversed([*enumerate(call.inputs)]) if i in needed}
+        for i in needed:
+            self.settle(call.inputs[i])
         gathered = {i: self.grads[n] for n, i in first.items() if n in self.grads}
         for i, g in HOOKS.call_vjp(call, cotangents, needed, gathered).items():
             if i in gathered:

@@ -32,6 +32,7 @@ from lazygrad.nn.activation import (
     Tanhshrink,
     Threshold,
 )
+from lazygrad.nn.cells import GRUCell, LSTMCell, RNNCell
 from lazygrad.nn.containers import (
     ModuleDict,
     ModuleList,
@@ -120,6 +121,7 @@ from lazygrad.nn.pooling import (
     MaxPool2d,
     MaxPool3d,
 )
+from lazygrad.nn.rnn import GRU, LSTM, RNN
 
 __all__ = [
     "Module", "Parameter", "functional", "init", "utils",
@@ -130,6 +132,7 @@ __all__ = [
     "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d", "AdaptiveMaxPool3d",
     "Dropout", "Dropout1d", "Dropout2d", "Dropout3d",
+    "RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell",
     "LayerNorm", "RMSNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GroupNorm",
     "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d",
     "Upsample", "UpsamplingNearest2d", "UpsamplingBilinear2d", "PixelShuffle", "PixelUnshuffle",

@@ -16,7 +16,17 @@ import numpy as np
 
 from lazygrad.dtypes import DType
 from lazygrad.errors import DTypeError, ShapeError
-from lazygrad.ops.opdef import Array, Kind, OpDef, Promotion, Sample, Spec, Strided, register
+from lazygrad.ops.opdef import (
+    Array,
+    Kind,
+    OpDef,
+    Patch,
+    Promotion,
+    Sample,
+    Spec,
+    Strided,
+    register,
+)
 from lazygrad.shapes import Shape, broadcast, numel, reshape_strides
 
 Ints = tuple[int, ...]
@@ -170,7 +180,7 @@ def _slice_view(x: Strided, *, starts: Ints, stops: Ints, steps: Ints) -> Stride
 
 
 def _slice_vjp(g: Any, out: Any, x: Any, **where: Ints) -> Any:
-    return (lambda: g.new_zeros(x.shape).apply(SLICE_SET, g, **where),)
+    return (Patch(g, **where),)
 
 
 _SLICES: list[tuple[Shape, tuple[slice, ...]]] = [

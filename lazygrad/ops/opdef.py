@@ -66,9 +66,9 @@ class OpDef:
 
     `infer(*inputs, **attrs)` returns (shape, dtype) or raises; `reference(*arrays, **attrs)`
     returns an array; `scalar(m, *x, **attrs)` returns a value of the vocabulary `m`;
-    `vjp(g, out, *inputs, **attrs)` returns one cotangent per input: a tensor, None, or a function
-    without arguments that makes it, called only when that input needs a gradient. Cotangents may
-    have the broadcast shape: the engine sums them down.
+    `vjp(g, out, *inputs, **attrs)` returns one cotangent per input: a tensor, a `Patch`, None, or a
+    function without arguments that makes it, called only when that input needs a gradient.
+    Cotangents may have the broadcast shape: the engine sums them down.
     """
 
     name: str
@@ -112,6 +112,16 @@ class Sample:
 
     arrays: tuple[Array, ...]
     attrs: Attrs = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A cotangent that is zero outside of a slice: the engine puts several of them side by side."""
+
+    value: Any  # a tensor
+    starts: tuple[int, ...]
+    stops: tuple[int, ...]
+    steps: tuple[int, ...]
 
 
 _REGISTRY: dict[str, OpDef] = {}

@@ -42,6 +42,24 @@ def _Square(nn):
     return Square()
 
 
+def _packed(nn, layer, sort=False):
+    """A recurrent layer over sequences of three lengths, packed and padded again."""
+    rnn = nn.utils.rnn
+
+    class Packed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x):
+            lengths = [2, 3, 1] if sort else [3, 2, 1]
+            packed = rnn.pack_padded_sequence(x, lengths, enforce_sorted=not sort)
+            output, state = self.layer(packed)
+            return rnn.pad_packed_sequence(output, padding_value=0.3)[0], state
+
+    return Packed()
+
+
 # Module and the shapes of its inputs.
 MODULES = {
     "celu": (lambda nn: nn.CELU(0.7), [(3, 4)]),
@@ -93,6 +111,25 @@ MODULES = {
     "replication_pad3d": (lambda nn: nn.ReplicationPad3d(1), [(1, 1, 2, 2, 2)]),
     "circular_pad1d": (lambda nn: nn.CircularPad1d((3, 2)), [(2, 2, 3)]),
     "circular_pad2d": (lambda nn: nn.CircularPad2d((1, 2, 0, 1)), [(1, 2, 3, 3)]),
+    "rnn": (lambda nn: nn.RNN(3, 4, 2), [(3, 2, 3)]),
+    "rnn_relu": (
+        lambda nn: nn.RNN(3, 2, nonlinearity="relu", bias=False, bidirectional=True), [(3, 2, 3)],
+    ),
+    "rnn_single": (lambda nn: nn.RNN(3, 4), [(3, 3), (1, 4)]),
+    "lstm": (lambda nn: nn.LSTM(3, 4), [(3, 2, 3)]),
+    "lstm_all": (
+        lambda nn: nn.LSTM(3, 4, 2, batch_first=True, bidirectional=True, proj_size=2), [(2, 2, 3)],
+    ),
+    "gru": (lambda nn: nn.GRU(3, 4), [(3, 2, 3), (1, 2, 4)]),
+    "gru_both": (lambda nn: nn.GRU(2, 3, 2, bidirectional=True, bias=False), [(2, 3, 2)]),
+    "rnn_cell": (lambda nn: nn.RNNCell(3, 4, nonlinearity="relu"), [(2, 3), (2, 4)]),
+    "lstm_cell": (lambda nn: nn.LSTMCell(3, 4), [(2, 3)]),
+    "lstm_cell_single": (lambda nn: nn.LSTMCell(3, 4, bias=False), [(3,)]),
+    "gru_cell": (lambda nn: nn.GRUCell(3, 4), [(2, 3), (2, 4)]),
+    "packed_lstm": (lambda nn: _packed(nn, nn.LSTM(3, 4, 2)), [(3, 3, 3)]),
+    "packed_gru_both": (
+        lambda nn: _packed(nn, nn.GRU(3, 2, bidirectional=True), sort=True), [(3, 3, 3)],
+    ),
     "conv1d": (lambda nn: nn.Conv1d(3, 4, 3, padding="same"), [(2, 3, 5)]),
     "conv1d_circular": (
         lambda nn: nn.Conv1d(2, 2, 3, padding=2, padding_mode="circular"), [(2, 2, 4)],
