@@ -166,23 +166,20 @@ def test_bits_are_those_of_the_chain_in_every_layout(shape: tuple[int, int, int]
         np.testing.assert_array_equal(found, expected, err_msg=layouts)
 
 
-def variants(m: int, n: int, k: int) -> Iterator[tuple[str, Blocking]]:
+def variants(m: int, n: int) -> Iterator[Blocking]:
     """Ways to cut a product that the shape rule would not all choose."""
-    here = gemm.host()
-    for element_rows in (1, 3, 8):
-        for lanes, vectors in ((here.lanes, 1), (here.lanes, 2), (max(here.lanes // 2, 2), 1)):
-            for swapped in (False, True):
-                tile = Tile("float", lanes, vectors, element_rows)
-                first, second = (n, m) if swapped else (m, n)
-                for high, wide in ((first, second), (element_rows * 2, tile.columns)):
-                    for whole, how in ((True, "copy"), (False, "copy"), (False, "direct")):
-                        if swapped:
-                            how = "transpose"
-                        ahead = replace(tile, ahead=how == "direct")
-                        yield (
-                            f"{element_rows}x{vectors}x{lanes} {swapped} {high} {wide} {whole}",
-                            Blocking(swapped, ahead, how, swapped, whole, high, wide, 0.0),
-                        )
+    lanes = gemm.host().lanes
+    for rows, width, vectors, swapped in [
+        (8, lanes, 2, False), (8, lanes, 2, True), (3, lanes, 1, True),
+        (5, max(lanes // 2, 2), 1, False),
+    ]:  # fmt: skip
+        first, second = (n, m) if swapped else (m, n)
+        for whole, how in ((True, "copy"), (False, "copy"), (False, "direct")):
+            if swapped:
+                how = "transpose"
+            tile = Tile("float", width, vectors, rows, ahead=how == "direct")
+            yield Blocking(swapped, tile, how, swapped, whole, first, second, 0.0)
+            yield Blocking(swapped, tile, how, swapped, whole, rows * 2, tile.columns, 0.0)
 
 
 def test_no_way_to_cut_a_product_changes_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,10 +187,10 @@ def test_no_way_to_cut_a_product_changes_a_bit(monkeypatch: pytest.MonkeyPatch) 
     x, y = normal(m, k), normal(k, n, seed=1)
     expected = chain(x, y)
     kernel, arrays = product(x, y)
-    for name, way in variants(m, n, k):
+    for way in variants(m, n):
         monkeypatch.setattr(gemm, "cut", lambda *_, way=way: way)
         found = run(kernel, arrays)[-1].reshape(m, n)
-        np.testing.assert_array_equal(found, expected, err_msg=name)
+        np.testing.assert_array_equal(found, expected, err_msg=str(way))
 
 
 @pytest.mark.parametrize(("lanes", "registers"), [(4, 32), (8, 16), (16, 32)])
@@ -202,10 +199,10 @@ def test_the_vectors_of_a_host_do_not_change_a_bit(
 ) -> None:
     here = replace(gemm.host(), lanes=lanes, registers=registers)
     monkeypatch.setattr(gemm, "host", lambda: here)
-    for m, n, k in [(21, 37, 530), (3, 70, 9), (9, 2, 40)]:
+    for m, n, k in [(21, 37, 530), (9, 2, 40)]:
         x, y = normal(m, k), normal(k, n, seed=1)
         expected = chain(x, y)
-        for layouts in (("C", "C"), ("C", "T"), ("T", "C")):
+        for layouts in (("C", "C"), ("C", "T")):
             found = run(*product(x, y, layouts))[-1].reshape(m, n)
             np.testing.assert_array_equal(found, expected, err_msg=str(layouts))
 
@@ -236,7 +233,7 @@ def test_a_row_has_the_bits_of_the_same_row_among_others() -> None:
         ((2, 1, 3), (4, 1)),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("layouts", [("C", "C"), ("T", "T"), ("gaps", "T"), ("C", "gaps")])
+@pytest.mark.parametrize("layouts", [("C", "C"), ("gaps", "T")])
 @pytest.mark.parametrize("mnk", [(5, 7, 9), (1, 18, 4), (20, 1, 6)], ids=str)
 def test_batches_broadcast(
     left: tuple[int, ...], right: tuple[int, ...], layouts: tuple[str, str],
@@ -250,7 +247,7 @@ def test_batches_broadcast(
 
 
 @pytest.mark.parametrize("dtype", [float64, int64, int8, uint8, float16, bfloat16], ids=str)
-@pytest.mark.parametrize("layouts", [("C", "C"), ("T", "C"), ("C", "T"), ("steps", "steps")])
+@pytest.mark.parametrize("layouts", [("C", "C"), ("T", "T"), ("steps", "steps")])
 def test_every_dtype(dtype: DType, layouts: tuple[str, str]) -> None:
     rng = np.random.default_rng(0)
     m, n, k = 19, 37, 45
@@ -282,7 +279,7 @@ def compare(kernel: Kernel, arrays: list[Array]) -> None:
 
 
 @pytest.mark.parametrize("mnk", [(9, 40, 20), (40, 9, 700), (1, 33, 5), (33, 1, 5), (2, 3, 0)])
-@pytest.mark.parametrize("layouts", [("C", "C"), ("C", "T"), ("T", "C")])
+@pytest.mark.parametrize("layouts", [("C", "T"), ("T", "C")])
 @pytest.mark.parametrize("batch", [(), (3,)], ids=str)
 def test_epilogue_reads_and_stores_more_than_the_sums(
     mnk: tuple[int, int, int], layouts: tuple[str, str], batch: tuple[int, ...]
@@ -317,7 +314,7 @@ def test_epilogue_reads_and_stores_more_than_the_sums(
     compare(build.kernel(), arrays)
 
 
-@pytest.mark.parametrize("layouts", [("C", "C"), ("C", "T"), ("T", "C"), ("steps", "steps")])
+@pytest.mark.parametrize("layouts", [("C", "C"), ("T", "T"), ("steps", "steps")])
 @pytest.mark.parametrize("mnk", [(9, 40, 20), (70, 70, 600), (1, 5, 3)], ids=str)
 @pytest.mark.parametrize("batch", [(), (3,)], ids=str)
 def test_prologues(
