@@ -17,8 +17,8 @@ from lazygrad.errors import DTypeError, ShapeError
 from lazygrad.ops.opdef import Array, Kind, OpDef, Sample, Spec, register
 from lazygrad.shapes import Shape, numel
 
-_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
-_WEYL = (0x9E3779B9, 0xBB67AE85)
+MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+WEYL = (0x9E3779B9, 0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 _BLOCKS = 1 << 13  # ciphered together: their words stay in the cache
@@ -34,10 +34,10 @@ def philox(counter: Array, key: tuple[int, int]) -> Array:
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
-        first, second = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        first, second = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
         c0, c2 = (second >> _HALF) ^ c1 ^ np.uint64(k0), (first >> _HALF) ^ c3 ^ np.uint64(k1)
         c1, c3 = second & _LOW, first & _LOW
-        k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
+        k0, k1 = (k0 + WEYL[0]) & 0xFFFFFFFF, (k1 + WEYL[1]) & 0xFFFFFFFF
     return np.stack([c0, c1, c2, c3]).astype(np.uint32)
 
 
