@@ -232,12 +232,13 @@ class Nest:
         pointer = point.pointers[k]
         stride = 0 if lanes.width == 1 else o.strides[self.walk.vector or 0]
         if o.index is not None:
-            scalar = point.known.get(o.index)
-            index = self.index(o, math, values[o.index], point)
-            if scalar is None and lanes.width > 1:
-                return math.from_memory(self.gather(o, pointer, stride, lanes, index), o.dtype)
+            index = values[o.index]
+            if o.index not in point.known:
+                places = self.index(o, index, lanes)
+                return math.from_memory(self.gather(o, pointer, stride, lanes, places), o.dtype)
             first = f.lane(index, 0) if lanes.width > 1 else index
-            pointer = f.gep(o.element, pointer, f.mul(first, o.index_stride))
+            place = self.index(o, first, Lanes())
+            pointer = f.gep(o.element, pointer, f.mul(place, o.index_stride))
         if _is(stride, 0):
             found = f.splat(f.load(o.element, pointer), lanes.width)
         elif _is(stride, 1):
@@ -250,22 +251,20 @@ class Nest:
             found = self.gather(o, pointer, stride, lanes)
         return math.from_memory(found, o.dtype)
 
-    def index(self, o: Operand, math: NativeMath, value: Value, point: Point) -> Value:
+    def index(self, o: Operand, value: Value, lanes: Lanes) -> Value:
         """The index of a gathered load, as i64; a wrong one is noted, and 0 taken instead."""
-        f, lanes = self.f, point.lanes
+        f = self.f
         dtype = self.operands[o.index or 0].dtype
-        bits = 8 * dtype.itemsize
         wide = vector("i64", lanes.width)
-        if bits < 64:
+        if dtype.itemsize < 8:
             value = f.convert("sext" if dtype.is_signed else "zext", value, wide)
-        extent = f.splat(f.i64(o.index_extent), lanes.width)
-        good = f.cmp("icmp ult", value, extent)
+        good = f.cmp("icmp ult", value, f.splat(f.i64(o.index_extent), lanes.width))
         bad = f.bin("xor", good, f.const(good.type, True))
         if lanes.mask is not None:
             bad = f.bin("and", bad, lanes.mask)
         if lanes.width > 1:
-            bits_type = f"i{lanes.width}"
-            bad = f.cmp("icmp ne", f.convert("bitcast", bad, bits_type), f.const(bits_type, 0))
+            bits = f"i{lanes.width}"
+            bad = f.cmp("icmp ne", f.convert("bitcast", bad, bits), f.const(bits, 0))
         assert self.wrong is not None, "a gathered load needs a place for its error"
         f.store(f.bin("or", f.load("i1", self.wrong), bad), self.wrong)
         return f.select(good, value, f.const(wide, 0))
@@ -277,6 +276,9 @@ class Nest:
         f = self.f
         found = Value("poison", vector(o.element, lanes.width))
         last = None if lanes.count is None else f.sub(lanes.count, 1)
+        if lanes.width == 1:
+            offset = f.mul(index or 0, o.index_stride)
+            return f.load(o.element, f.gep(o.element, pointer, offset))
         for lane in range(lanes.width):
             step: Index = lane if last is None else f.min(lane, last)
             offset = f.mul(step, stride)
