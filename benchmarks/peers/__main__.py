@@ -26,8 +26,8 @@ def parser() -> argparse.ArgumentParser:
         description=peers.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    found.add_argument("--only", metavar="ROW", default="", help="rows whose name contains this")
-    found.add_argument("--form", metavar="TITLE", default="", help="forms likewise")
+    found.add_argument("--only", metavar="ROW,...", default="", help="rows with this in their name")
+    found.add_argument("--form", metavar="TITLE,...", default="", help="forms likewise")
     found.add_argument("--rounds", type=int, default=21, metavar="N")
     found.add_argument("--seconds", type=float, default=0.1, metavar="S", help="of one round")
     found.add_argument("--executor", help="force lazygrad's executor")
@@ -40,12 +40,17 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
+def chosen(wanted: str, name: str) -> bool:
+    """Whether one of the wanted texts, between commas, is in the name."""
+    return any(text.strip().lower() in name.lower() for text in wanted.split(","))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print the tables, write them when asked."""
     args = parser().parse_args(argv)
-    workloads = [w for w in WORKLOADS if args.only in w.name]
     alone = args.peers_python == "none"
-    forms = [f for f in FORMS if args.form.lower() in f.title.lower() and not (f.guest and alone)]
+    workloads = [w for w in WORKLOADS if chosen(args.only, w.name)]
+    forms = [f for f in FORMS if chosen(args.form, f.title) and not (f.guest and alone)]
     if not workloads or not forms:
         print("no row or no form has that name", file=sys.stderr)
         return 2

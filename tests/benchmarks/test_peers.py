@@ -79,8 +79,9 @@ def test_the_command_writes_its_tables(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "WORKLOADS", TINY)
+    monkeypatch.setattr(command, "FORMS", OWN)
     files = tmp_path / "peers.json", tmp_path / "peers.md"
-    options = ["--only", "margin", "--form", "lazygrad", "--rounds", "1", "--seconds", "1e-6"]
+    options = ["--only", "margin", "--form", "LAZYGRAD,jit", "--rounds", "1", "--seconds", "1e-6"]
     paths = ["--json", str(files[0]), "--markdown", str(files[1])]
     assert command.main([*options, *paths, "--executor", "numpy"]) == 0
     assert "| tiny margin, batch 6 |" in capsys.readouterr().out
