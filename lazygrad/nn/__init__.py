@@ -32,6 +32,7 @@ from lazygrad.nn.activation import (
     Tanhshrink,
     Threshold,
 )
+from lazygrad.nn.attention import MultiheadAttention, RotaryEmbedding
 from lazygrad.nn.cells import GRUCell, LSTMCell, RNNCell
 from lazygrad.nn.containers import (
     ModuleDict,
@@ -122,6 +123,13 @@ from lazygrad.nn.pooling import (
     MaxPool3d,
 )
 from lazygrad.nn.rnn import GRU, LSTM, RNN
+from lazygrad.nn.transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 
 __all__ = [
     "Module", "Parameter", "functional", "init", "utils",
@@ -133,6 +141,8 @@ __all__ = [
     "AdaptiveMaxPool2d", "AdaptiveMaxPool3d",
     "Dropout", "Dropout1d", "Dropout2d", "Dropout3d",
     "RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell",
+    "MultiheadAttention", "RotaryEmbedding", "Transformer", "TransformerEncoder",
+    "TransformerDecoder", "TransformerEncoderLayer", "TransformerDecoderLayer",
     "LayerNorm", "RMSNorm", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GroupNorm",
     "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d",
     "Upsample", "UpsamplingNearest2d", "UpsamplingBilinear2d", "PixelShuffle", "PixelUnshuffle",

@@ -60,6 +60,35 @@ def _packed(nn, layer, sort=False):
     return Packed()
 
 
+def _called(nn, call, layer=None):
+    """A module that calls a layer, or `functional`, in some way."""
+
+    class Called(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, *inputs):
+            return call(nn.functional if layer is None else layer, *inputs)
+
+    return Called()
+
+
+def _float_mask(x, *shape):
+    """Numbers to add, a third of them minus infinity, never a whole row."""
+    values = numbers("mask", *shape)
+    values[..., 1:][values[..., 1:] < -0.4] = -np.inf
+    return x.new_tensor(values)
+
+
+def _flags(x, *shape):
+    return _float_mask(x, *shape) > -1e9
+
+
+def _attend(**options):
+    return lambda F, q, k, v: F.scaled_dot_product_attention(q, k, v, **options)
+
+
 # Module and the shapes of its inputs.
 MODULES = {
     "celu": (lambda nn: nn.CELU(0.7), [(3, 4)]),
@@ -129,6 +158,78 @@ MODULES = {
     "packed_lstm": (lambda nn: _packed(nn, nn.LSTM(3, 4, 2)), [(3, 3, 3)]),
     "packed_gru_both": (
         lambda nn: _packed(nn, nn.GRU(3, 2, bidirectional=True), sort=True), [(3, 3, 3)],
+    ),
+    "sdpa": (lambda nn: _called(nn, _attend()), [(2, 2, 3, 4), (2, 2, 5, 4), (2, 2, 5, 3)]),
+    "sdpa_causal": (
+        lambda nn: _called(nn, _attend(is_causal=True, scale=0.3)), [(2, 3, 4)] * 3,
+    ),
+    "sdpa_flags": (
+        lambda nn: _called(
+            nn,
+            lambda F, q, k, v: F.scaled_dot_product_attention(q, k, v, _flags(q, 2, 1, 3, 5)),
+        ),
+        [(2, 2, 3, 4), (2, 2, 5, 4), (2, 2, 5, 4)],
+    ),
+    "sdpa_added_gqa": (
+        lambda nn: _called(
+            nn,
+            lambda F, q, k, v: F.scaled_dot_product_attention(
+                q, k, v, _float_mask(q, 3, 5), enable_gqa=True
+            ),
+        ),
+        [(2, 4, 3, 4), (2, 2, 5, 4), (2, 2, 5, 4)],
+    ),
+    "sdpa_causal_gqa": (
+        lambda nn: _called(nn, _attend(is_causal=True, enable_gqa=True)),
+        [(1, 4, 3, 2), (1, 1, 3, 2), (1, 1, 3, 2)],
+    ),
+    "mha": (
+        lambda nn: _called(nn, lambda m, x: m(x, x, x), nn.MultiheadAttention(4, 2)), [(3, 2, 4)],
+    ),
+    "mha_single": (
+        lambda nn: _called(
+            nn, lambda m, x: m(x, x, x, average_attn_weights=False), nn.MultiheadAttention(4, 2)
+        ),
+        [(3, 4)],
+    ),
+    "mha_cross": (
+        lambda nn: _called(
+            nn,
+            lambda m, q, k, v: m(
+                q, k, v, attn_mask=_float_mask(q, 3, 5),
+                key_padding_mask=q.new_zeros(2, 5) > q.new_ones(2, 5),
+            ),
+            nn.MultiheadAttention(4, 2, kdim=3, vdim=2, batch_first=True, bias=False),
+        ),
+        [(2, 3, 4), (2, 5, 3), (2, 5, 2)],
+    ),
+    "mha_extended": (
+        lambda nn: _called(
+            nn,
+            lambda m, q, k: m(q, k, k, attn_mask=~_flags(q, 4, 3, 5)),
+            nn.MultiheadAttention(4, 2, add_bias_kv=True, add_zero_attn=True),
+        ),
+        [(3, 2, 4), (5, 2, 4)],
+    ),
+    "encoder_layer": (
+        lambda nn: nn.TransformerEncoderLayer(4, 2, 6, 0.0, batch_first=True), [(2, 3, 4)],
+    ),
+    "encoder_layer_first": (
+        lambda nn: _called(
+            nn,
+            lambda m, x: m(x, src_mask=_float_mask(x, 3, 3)),
+            nn.TransformerEncoderLayer(4, 2, 6, 0.0, "gelu", norm_first=True, bias=False),
+        ),
+        [(3, 2, 4)],
+    ),
+    "decoder_layer": (lambda nn: nn.TransformerDecoderLayer(4, 2, 6, 0.0), [(3, 2, 4), (5, 2, 4)]),
+    "transformer": (
+        lambda nn: _called(
+            nn,
+            lambda m, x, y: m(x, y, tgt_mask=m.generate_square_subsequent_mask(2).double()),
+            nn.Transformer(4, 2, 2, 1, 5, 0.0, batch_first=True),
+        ),
+        [(2, 3, 4), (2, 2, 4)],
     ),
     "conv1d": (lambda nn: nn.Conv1d(3, 4, 3, padding="same"), [(2, 3, 5)]),
     "conv1d_circular": (

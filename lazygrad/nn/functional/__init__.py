@@ -31,6 +31,7 @@ from lazygrad.nn.functional.activation import (
     tanhshrink,
     threshold,
 )
+from lazygrad.nn.functional.attention import rotary_embedding, scaled_dot_product_attention
 from lazygrad.nn.functional.conv import (
     conv1d,
     conv2d,
@@ -108,6 +109,7 @@ __all__ = [
     "unfold", "fold", "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d",
     "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
     "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d",
+    "scaled_dot_product_attention", "rotary_embedding",
     "linear", "bilinear", "embedding", "dropout", "dropout1d", "dropout2d", "dropout3d",
     "layer_norm", "rms_norm", "batch_norm", "group_norm", "instance_norm", "normalize",
     "cosine_similarity", "pairwise_distance", "one_hot", "pad", "pixel_shuffle",
