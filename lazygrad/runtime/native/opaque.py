@@ -2,7 +2,8 @@
 
 Pad, cat and slice assignment are maps over parts of their result. A read at indices is two maps:
 one makes offsets of the indices, in scratch of the chunk, one loads through them. They have been
-checked before; here a wrong one reads element 0, and nothing outside of the buffer.
+checked before; here a wrong one reads element 0, and nothing outside of the buffer. A write at
+indices is a copy, and code of its own.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ from dataclasses import replace
 
 from lazygrad.dtypes import int64
 from lazygrad.ops.effect import CHECK_INDEX
-from lazygrad.ops.index import GATHER, INDEX
+from lazygrad.ops.index import GATHER, INDEX, INDEX_PUT, SCATTER
 from lazygrad.ops.movement import CAT, PAD, SLICE_SET
 from lazygrad.ops.opdef import OpDef
 from lazygrad.ops.random import PHILOX
 from lazygrad.ops.scalar_math import Instr, Recorder, Ref
 from lazygrad.runtime.kernel import Access, Body, Extern, Grid, Kernel, Map, Scratch, Store
 from lazygrad.runtime.native.checks import check_units
+from lazygrad.runtime.native.conversions import HALVES
 from lazygrad.runtime.native.philox import philox_units
 from lazygrad.runtime.native.rows import row_units
+from lazygrad.runtime.native.scatter import Part, scatter_unit
 from lazygrad.runtime.native.unit import Unit, Unsupported
 from lazygrad.shapes import Shape, broadcast, contiguous_strides
 
@@ -151,7 +154,42 @@ def _read(
     return _alone(kernel, _offsets(kernel, parts, whole), load, rows=whole[0], scratch=dense[0])
 
 
+def _index_put(kernel: Kernel, stage: Extern) -> list[Unit]:
+    (_, shape, _), (v, given, _), *indices = stage.inputs
+    target, lead = stage.output[0], shape[: len(indices)]
+    positions, rest = broadcast(*[s for _, s, _ in indices]), shape[len(indices) :]
+    parts = [
+        (_spread(a, s, positions), kind, n, stride)
+        for (a, s, kind), n, stride in zip(indices, lead, target.strides, strict=False)
+    ]
+    moved = (*(0 for _ in positions), *target.strides[len(indices) :])
+    value = _spread(v, given, (*positions, *rest))
+    return _write(kernel, stage, parts, positions, rest, value, replace(target, strides=moved))
+
+
+def _scatter(kernel: Kernel, stage: Extern) -> list[Unit]:
+    (_, shape, _), (index, positions, kind), (v, _, _) = stage.inputs
+    target, axis = stage.output[0], stage.attributes()["axis"]
+    parts = [(index, kind, shape[axis], target.strides[axis])]
+    still = tuple(0 if a == axis else s for a, s in enumerate(target.strides))
+    return _write(kernel, stage, parts, positions, (), v, replace(target, strides=still))
+
+
+def _write(
+    kernel: Kernel, stage: Extern, parts: Sequence[Part], positions: Shape, rest: Shape,
+    value: Access, target: Access,
+) -> list[Unit]:  # fmt: skip
+    """Copy the first operand to the result, then write or add values."""
+    (x, whole, dtype), accumulate = stage.inputs[0], stage.attributes()["accumulate"]
+    if accumulate and dtype in HALVES:
+        raise Unsupported("sums in half precision at indices")
+    units = [] if x == stage.output[0] else _copy(kernel, (x, whole), stage.output[0])
+    if 0 in (*positions, *rest):
+        return units
+    return [*units, scatter_unit(dtype, positions, rest, parts, value, target, accumulate)]
+
+
 _RULES: dict[OpDef, Callable[[Kernel, Extern], list[Unit]]] = {
     CHECK_INDEX: check_units, PHILOX: philox_units, PAD: _pad, CAT: _cat, SLICE_SET: _slice_set,
-    INDEX: _index, GATHER: _gather,
+    INDEX: _index, GATHER: _gather, INDEX_PUT: _index_put, SCATTER: _scatter,
 }  # fmt: skip
