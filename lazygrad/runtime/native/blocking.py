@@ -116,7 +116,7 @@ def _block(
     far = rows * columns * BYTES[tile.element] > FAR
     area = _PANELS // (32 if far and k <= 32 else 8 if far and k <= 128 else 1)  # see `_PANELS`
     limit = max(tile.columns, _PANELS // min(k + 1, SEGMENT))
-    if rows <= tile.rows and pack == 0:
+    if rows <= tile.rows and tile.ahead:
         limit = columns  # nothing is read twice
 
     def loss(block: tuple[int, int]) -> float:

@@ -239,7 +239,9 @@ class _Lowering:
         along = 0 if self.unit_axis() == 0 else 1
         found = cut(prod(p.batch), p.m, p.n, p.k, left, right, along, kind)
         whole = found.whole and self.left is None and self.right is None
-        return replace(found, whole=whole)
+        made = self.left if found.swapped else self.right
+        ahead = found.tile.ahead and made is None
+        return replace(found, whole=whole, tile=replace(found.tile, ahead=ahead))
 
     def side(self, walked: tuple[Walked, ...], body: Body | None, extent: int) -> Side:
         """The strides of a factor, or of what is computed in its place."""
@@ -308,7 +310,8 @@ class _Lowering:
     def memory(self, blocking: Blocking, first: Source, second: Source, trivial: bool) -> None:
         """Lay out the working memory of a thread."""
         size = self.stage.dtype.itemsize
-        columns = -(-blocking.columns // blocking.tile.columns) * blocking.tile.columns
+        tile = blocking.tile
+        columns = (-(-blocking.columns // tile.columns) + tile.ahead) * tile.columns
         depth = min(self.product.k, SEGMENT)
         deep = -(-depth // 16) * 16 + _PAD
 
@@ -327,4 +330,4 @@ class _Lowering:
             room("tile", blocking.rows * self.words["step"])
         if blocking.turned and not trivial:
             self.words["turned_step"] = blocking.rows + _PAD
-            room("turned", blocking.columns * (blocking.rows + _PAD))
+            room("turned", columns * (blocking.rows + _PAD))

@@ -22,7 +22,7 @@ from lazygrad.runtime.kernel import Body
 from lazygrad.runtime.native import pack
 from lazygrad.runtime.native.llvm import Function, Index, Value
 from lazygrad.runtime.native.nest import Operand, emit_map
-from lazygrad.runtime.native.tiles import SEGMENT, Strip, Target, Tile
+from lazygrad.runtime.native.tiles import BYTES, SEGMENT, Strip, Target, Tile, lines_of
 from lazygrad.runtime.native.unit import Frame
 
 Known = int | str  # a number in the code, or the name of a word
@@ -142,7 +142,7 @@ class _Writer:
 
     def block(self, number: Value) -> None:
         f, w, form = self.f, self.words, self.form
-        column = f.mul(f.rem(number, w["across"]), w["wide"])
+        across = f.i64(f.rem(number, w["across"]))
         rest = f.div(number, w["across"])
         row = f.mul(f.rem(rest, w["down"]), w["high"])
         rest = f.div(rest, w["down"])
@@ -150,16 +150,38 @@ class _Writer:
         for k, extent in reversed(list(enumerate(form.batch))):
             batch.insert(0, f.rem(rest, self.number(extent)) if k else rest)
             rest = f.div(rest, self.number(extent)) if k else rest
-        block = _Block(
-            batch, row, column, f.min(w["high"], f.sub(w["rows"], row)),
-            f.min(w["wide"], f.sub(w["columns"], column)),
-        )  # fmt: skip
+        rows = f.min(w["high"], f.sub(w["rows"], row))
+        if self.tile.ahead:
+            column, end = self.aligned(batch, across)
+        else:
+            column = f.mul(across, w["wide"])
+            end = f.min(w["columns"], f.add(column, w["wide"]))
+        block = _Block(batch, row, column, rows, f.sub(end, column))
         target = self.target(block)
         if form.whole:
             self.by_strips(block, target)
         else:
             self.by_segments(block, target)
         self.end(block, target)
+
+    def aligned(self, batch: list[Index], across: Value) -> tuple[Index, Index]:
+        """The columns of a block, so that panels of the operand along the lanes begin at lines.
+
+        Else two panels would share each line, which would come from memory twice. The last block
+        has the columns by which the others are moved, the first panel of all is narrower.
+        """
+        f, w = self.f, self.words
+        before = self.before(self.operand(self.form.second.places[0], batch, 0, 0).pointer)
+        start = f.sub(f.mul(across, w["wide"]), before)
+        last = f.cmp("icmp eq", f.i64(f.add(across, 1)), w["across"])
+        end = f.select(last, w["columns"], f.i64(f.add(start, w["wide"])))
+        return f.intrinsic("smax", f.i64(start), f.i64(0)), end
+
+    def before(self, base: Value) -> Index:
+        """How many elements of its cache line lie before an address."""
+        f = self.f
+        inside = f.bin("and", f.convert("ptrtoint", base, "i64"), f.i64(63))
+        return f.div(inside, BYTES[self.element])
 
     def target(self, block: _Block) -> Target:
         """Where the tiles go: to their place at once if nothing is left to do."""
@@ -234,14 +256,27 @@ class _Writer:
             else self.at(right.pointer, (at, right.inner))
         )
         target = target.moved(f, self.element, f.mul(i, target.step))
-        with f.loop(0, block.columns, tile.columns) as j:
+        for j, width in self.panels_of(block, base):
             for k in self.form.far:
                 self.fetch(self.form.loads[k], block, i, j)
             strip.compute(
                 f.gep(self.element, base, f.mul(j, depth) if packed else j),
                 tile.columns if packed else right.inner, depth,
-                target.moved(f, self.element, j), f.i64(f.sub(block.columns, j)),
+                target.moved(f, self.element, j), width,
             )  # fmt: skip
+
+    def panels_of(self, block: _Block, base: Value) -> Iterator[tuple[Value, Value]]:
+        """A loop over panels: where each begins, how wide it is (or more than a tile)."""
+        f, tile = self.f, self.tile
+        if not tile.ahead:
+            with f.loop(0, block.columns, tile.columns) as j:
+                yield j, f.i64(f.sub(block.columns, j))
+            return
+        before = self.before(base)
+        with f.loop(f.sub(0, before), block.columns, tile.columns) as first:
+            j = f.intrinsic("smax", first, f.i64(0))
+            end = f.min(block.columns, f.add(first, tile.columns))
+            yield j, f.i64(f.sub(end, j))
 
     def fetch(self, place: Place, block: _Block, i: Value, j: Value) -> None:
         """Ask for what the epilogue reads at a tile."""
@@ -250,7 +285,7 @@ class _Writer:
         operand = self.operand(place, block.batch, *corner)
         for r in range(tile.rows):
             line = f.gep(operand.element, operand.pointer, f.mul(r, operand.strides[-2]))
-            for byte in range(0, tile.columns * place.dtype.itemsize, 64):
+            for byte in lines_of(tile.columns * place.dtype.itemsize):
                 f.prefetch(f.gep("i8", line, byte), 2, write=True)
 
     def pack(self, block: _Block, right: _Strided, at: Index, depth: Value, panels: Value) -> None:

@@ -116,7 +116,7 @@ class Strip:
             here, there = f.load("i64", at_a), f.load("ptr", at_b)
             if tile.ahead:
                 beyond = f.gep(tile.element, there, tile.columns)
-                for byte in range(0, tile.columns * BYTES[tile.element], 64):
+                for byte in lines_of(tile.columns * BYTES[tile.element]):
                     f.prefetch(f.gep("i8", beyond, byte), 2)
             right = [
                 self._load(f.gep(tile.element, there, v * tile.lanes), mask)
@@ -158,6 +158,14 @@ class Strip:
     def _sum(self, x: Value, y: Value) -> Value:
         word = "fadd" if self.tile.element in ("float", "double") else "add"
         return self.f.bin("or" if self.tile.logical else word, x, y)
+
+
+def lines_of(nbytes: int) -> range:
+    """Where to touch the cache lines of so many bytes.
+
+    Touched are last bytes of lines: what begins inside of a line shares it with what comes before.
+    """
+    return range(63, max(nbytes, 64), 64)
 
 
 def _masks(f: Function, tile: Tile, columns: Value) -> list[Value | None]:

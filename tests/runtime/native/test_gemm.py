@@ -193,6 +193,26 @@ def test_no_way_to_cut_a_product_changes_a_bit(monkeypatch: pytest.MonkeyPatch) 
         np.testing.assert_array_equal(found, expected, err_msg=str(way))
 
 
+def test_an_operand_that_is_fetched_ahead_may_begin_anywhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    m, k = 9, 33
+    tile = Tile("float", gemm.host().lanes, 2, 8, ahead=True)
+    for n, high, wide in [(3 * tile.columns, m, tile.columns), (5, m, tile.columns), (70, 8, 96)]:
+        way = Blocking(False, tile, "direct", False, False, high, wide, 0.0)
+        monkeypatch.setattr(gemm, "cut", lambda *_, way=way: way)
+        x, y = normal(m, k), normal(k, n, seed=1)
+        expected = chain(x, y)
+        for offset in (0, 1, 5, 15):
+            build = Build(1)
+            a, b = build.param((m, k)), build.param((k * n + offset,))
+            out = build.param((m, n), "out")
+            build.contract((), (m, n, k), a.at(), b.at((n, 1), offset), [out.at()])
+            moved = np.concatenate([np.zeros(offset, np.float32), y.ravel()])
+            found = run(build.kernel(), [x.ravel(), moved, np.zeros(m * n, np.float32)])[-1]
+            np.testing.assert_array_equal(found.reshape(m, n), expected)
+
+
 @pytest.mark.parametrize(("lanes", "registers"), [(4, 32), (8, 16), (16, 32)])
 def test_the_vectors_of_a_host_do_not_change_a_bit(
     lanes: int, registers: int, monkeypatch: pytest.MonkeyPatch
