@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import lazygrad as lg
 from lazygrad.cli import main
 from tests.originals.readme import ALL
 
-DOC = (Path(__file__).parents[2] / "docs" / "parity.md").read_text()
+ROOT = Path(__file__).parents[2]
+DOC = (ROOT / "docs" / "parity.md").read_text()
 ROWS = dict(re.findall(r"^\| (\w+ \| [\w ]+) \| (.+) \|$", DOC, re.MULTILINE))
 STATES = {name.replace(" | ", ": "): state for name, state in ROWS.items()}
 MISSING = {"mytorch: distributed": "data parallelism"}
@@ -30,6 +32,18 @@ def test_every_block_that_cannot_run_has_its_reason() -> None:
 
 def test_what_is_missing_is_still_missing() -> None:
     assert not hasattr(lg, "distributed"), "the block `distributed` can run now: move it"
+
+
+def test_every_row_names_what_exists_and_the_tests_that_hold_it() -> None:
+    table = DOC[DOC.index("| what there is | here | tests |") :]
+    rows = re.findall(r"^\| (.+) \| (.+) \| (.*)\|$", table, re.MULTILINE)[2:]
+    assert len(rows) > 30
+    for there, here, tests in rows:
+        assert here == "not yet" or tests.strip(), there
+        for name in re.findall(r"`((?:nn|optim|data)\.[\w.]+)`", here):
+            assert attrgetter(name)(lg), name
+        for path in re.findall(r"`((?:tests|examples)/[\w./]+)`", here + tests):
+            assert (ROOT / path).is_file(), path
 
 
 @pytest.mark.parametrize("line", re.findall(r"\| `lazygrad (train [^`]+)` \|", DOC))
