@@ -277,7 +277,6 @@ class Former:
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.words = Words()
-        self.whole = False  # every thread has all of a scratch, not only the rows of its block
 
     def is_local(self, buffer: int) -> bool:
         """Whether it is scratch of a chunk alone."""
@@ -312,8 +311,7 @@ class Former:
     def site(self, access: Access, k: int, axes: Sequence[Axis]) -> Site:
         """The k-th access over these axes."""
         known, rows = self.words.known, next((x for x in axes if x.rows), None)
-        relative = self.is_local(access.buffer) and not self.whole
-        step = 0 if rows is None or relative else rows.step[k]
+        step = 0 if rows is None or self.is_local(access.buffer) else rows.step[k]
         chunk = access.chunk_stride if is_chunked(self.kernel) else 0
         return Site(
             access.buffer, self.dtype(access.buffer), tuple(known(x.strides[k]) for x in axes),

@@ -19,7 +19,7 @@ from lazygrad.runtime.native.driver import Command, Table
 from lazygrad.runtime.native.gemm import contract_units
 from lazygrad.runtime.native.jit import compile_units, listing
 from lazygrad.runtime.native.opaque import extern_units
-from lazygrad.runtime.native.rows import row_units
+from lazygrad.runtime.native.rows import row_units, share_scratch
 from lazygrad.runtime.native.unit import Unit, Unsupported
 
 _BYTES_PER_SECOND = 2e10
@@ -44,7 +44,7 @@ class Native:
     executor = "native"
 
     def __init__(self, kernel: Kernel) -> None:
-        self.kernel = kernel
+        self.kernel = kernel = share_scratch(kernel)
         self.units = lower_units(kernel)
         self.local = max((aligned(u.local) for u in self.units), default=0)
         self._shared: list[int] = []  # offset in the workspace of each scratch that is shared

@@ -10,7 +10,7 @@ import numpy as np
 
 from lazygrad.runtime.kernel import Kernel
 from lazygrad.runtime.native.jit import compile_units
-from lazygrad.runtime.native.rows import row_units
+from lazygrad.runtime.native.rows import row_units, share_scratch
 from lazygrad.runtime.native.unit import Unit
 from lazygrad.runtime.reference import interpret
 
@@ -26,6 +26,7 @@ def run_units(
     kernel: Kernel, arrays: Sequence[Array], optimize: int = 2, units: list[Unit] | None = None
 ) -> tuple[list[Array], int]:
     """The parameters after a run on copies of `arrays`, and what the checks found."""
+    kernel = share_scratch(kernel)
     units = row_units(kernel) if units is None else units
     addresses = compile_units(units, optimize)
     sizes = [a.nbytes for a in arrays]

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from lazygrad.dtypes import FLOATING, DType, bool_, float16, float32, float64, int32, int64
 from lazygrad.runtime.kernel import Grid, Kernel
-from lazygrad.runtime.native import canonical, rows
+from lazygrad.runtime.native import canonical, cuts
 from lazygrad.runtime.native.nest import Walk
-from lazygrad.runtime.native.rows import row_units
+from lazygrad.runtime.native.rows import row_units, share_scratch
 from tests.runtime import test_random_kernels as random_kernels
 from tests.runtime.building import Build
 from tests.runtime.native.row_units import Array, check_units, run_units, same_bits
@@ -150,7 +150,7 @@ def test_vectors_along_and_across_agree(
             return (Walk((), 0), True) if across else (Walk((0,), 1), False)
 
         monkeypatch.setattr(canonical, "choose_reduce", choose)
-        monkeypatch.setattr(rows, "choose_reduce", choose)
+        monkeypatch.setattr(cuts, "choose_reduce", choose)
         found.append(run_units(kernel, [values, empty(shape[0], dtype=k.params[1].dtype)])[0])
     np.testing.assert_array_equal(found[0][1], found[1][1])
     if combine.startswith("arg"):
@@ -310,7 +310,7 @@ def test_stages_without_rows_share_an_axis_to_cut(order: tuple[int, int]) -> Non
     k.reduce((1, n, c), (1,), "add", [x.at((0, *strides))], total.at((0, 0, 1)))
     k.map((1, c), [total.at((0, 1)), bias.at((0, 1))], [bias.at((0, 1))],
           lambda m, s, b: m.sub(b, m.mul(s, m.const(0.1, s))))  # fmt: skip
-    kernel = k.kernel()
+    kernel = share_scratch(k.kernel())
     (unit,) = row_units(kernel)
     assert unit.parallel
     assert unit.rows > unit.chunk
@@ -319,14 +319,15 @@ def test_stages_without_rows_share_an_axis_to_cut(order: tuple[int, int]) -> Non
     same_bits(found, run_units(kernel, arrays, units=[replace(unit, parallel=False)])[0])
 
 
-def test_sums_over_everything_are_not_cut() -> None:
+def test_sums_over_everything_are_not_cut_but_what_follows_is() -> None:
     k = Build()
     x, out = k.param((512, 512)), k.param((512, 512), "out")
     total = k.scratch(())
     k.reduce((1, 512, 512), (1, 2), "add", [x.at((0, 512, 1))], total.at((0, 0, 0)))
     k.map((1, 512, 512), [x.at((0, 512, 1)), total.at((0, 0, 0))], [out.at((0, 512, 1))],
           lambda m, a, s: m.sub(a, s))  # fmt: skip
-    kernel = k.kernel()
-    (unit,) = row_units(kernel)
-    assert unit.rows == 1
+    kernel = share_scratch(k.kernel())
+    whole, after = row_units(kernel)
+    assert whole.rows == 1
+    assert after.parallel
     check_units(kernel, [normal(512, 512), empty(512, 512)], 1e-3)
