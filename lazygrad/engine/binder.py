@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lazygrad.config import config
+from lazygrad.engine.calling import Named
 from lazygrad.engine.chain import Call
 from lazygrad.engine.graph import PENDING, get_default_graph
 from lazygrad.engine.guards import NameGuards, same
@@ -39,7 +40,8 @@ COMMON = {
     "acquire": LOCK.acquire, "release": LOCK.release, "MISS": MISS, "PENDING": PENDING,
     "STATE": STATE, "Tensor": Tensor,
     "ValueTensor": ValueTensor, "WATCH": WATCH, "WRITES": WRITES, "config": config,
-    "empty": np.empty, "ndarray": np.ndarray, "same": same,
+    "empty": np.empty, "ndarray": np.ndarray, "Named": Named,
+    "same": same,
     "np": np, "Call": Call, "default_graph": get_default_graph,
     "new": object.__new__,
 }  # fmt: skip
@@ -50,16 +52,21 @@ class Unbindable(Exception):
 
 
 class Binder:
-    """A generated function `call(args)`, and what it was generated for."""
+    """A generated function `call(args)`, and what it was generated for.
 
-    __slots__ = ("call", "hits", "places", "source")
+    `args` are the positional arguments, `width` of them, or (args, kwargs) where some can only be
+    named; `width` is -1 then.
+    """
 
-    def __init__(self, source: str, names: dict[str, Any], places: Any) -> None:
+    __slots__ = ("call", "hits", "places", "source", "width")
+
+    def __init__(self, source: str, names: dict[str, Any], places: Any, width: int) -> None:
         space = {**COMMON, **names}
         exec(compile(source, "<binder>", "exec"), space)
         self.call: Callable[[tuple[Any, ...]], Any] = space["call"]
         self.source = source
         self.places = places
+        self.width = width
         self.hits = 0
 
     def fits(self, replay: Replay) -> bool:
@@ -71,18 +78,18 @@ class Binder:
 class Writer:
     """Writes the source of a binder; `names` are the objects that it refers to."""
 
-    def __init__(self, entry: Entry, arguments: list[Argument]) -> None:
-        self.replay: Replay = entry.replay
+    def __init__(self, entry: Entry, arguments: list[Argument], width: int) -> None:
         self.arguments = arguments
         self.names: dict[str, Any] = {}
         self.unpack: list[str] = []
         self.tests: list[str] = []
         self.entry = entry
         tree, _, aliases, grad, _ = entry.signature  # a new default dtype is a new epoch
-        if aliases or tree[0] is not tuple:
+        if aliases:
             raise Unbindable
         self.leaves: list[str] = []
         self._unpack("args", tree)
+        self.width = -1 if tree[0] is Named else width
         self.tests += ["STATE.capture is None", "not STATE.trace", f"STATE.grad is {grad}"]
         self._guards(entry.name_guards)
 
@@ -97,10 +104,9 @@ class Writer:
     def _unpack(self, what: str, tree: Any) -> None:
         """Take nested arguments apart, down to the leaves."""
         kind, keys, children = tree
-        if kind not in (tuple, list, dict) or (kind is tuple and keys is not None):
+        if kind not in (tuple, list, dict, Named):
             raise Unbindable
-        if what != "args":
-            self.unpack.append(f"if {what}.__class__ is not {kind.__name__}: return MISS")
+        self.unpack.append(f"if {what}.__class__ is not {kind.__name__}: return MISS")
         if kind is dict:
             self.unpack.append(f"if tuple({what}) != {self.name(keys)}: return MISS")
         else:
@@ -191,7 +197,7 @@ class Writer:
         if tree == LEAF:
             return str(next(leaves))
         kind, keys, children = tree
-        if kind not in (tuple, list, dict, OrderedDict) or (kind is tuple and keys is not None):
+        if kind not in (tuple, list, dict, OrderedDict):
             raise Unbindable
         parts = [self._rebuilt(child, leaves) for child in children]
         if kind is tuple:
@@ -219,17 +225,17 @@ class Writer:
             + "\n    finally:"
             + "\n        release()\n"
         )
-        return Binder(source, self.names, places)
+        return Binder(source, self.names, places, self.width)
 
 
-def make_binder(entry: Entry, arguments: list[Argument]) -> Binder | None:
+def make_binder(entry: Entry, arguments: list[Argument], width: int) -> Binder | None:
     """The binder of a traced version, where its calls are of a plain form."""
     replay = entry.replay
     try:
         if replay.at_once and replay.steady is not None:
-            return _step_binder(Writer(entry, arguments), replay)
+            return _step_binder(Writer(entry, arguments, width), replay)
         if replay.simple:
-            return _call_binder(Writer(entry, arguments), replay)
+            return _call_binder(Writer(entry, arguments, width), replay)
     except Unbindable:
         pass
     return None
@@ -242,15 +248,17 @@ def _step_binder(w: Writer, replay: Replay) -> Binder:
     w.names["replay"] = replay
     first = [
         "(steady := replay.steady) is not None", "(count := steady.count) == WATCH.count",
-        "steady.epoch == config.epoch", "not PENDING", "not WRITES", "WATCH.reader is None",
-        "not STATE.anomaly",
+        "steady.epoch == config.epoch", "not WRITES", "not (PENDING and steady.looks())",
+        "WATCH.reader is None", "not STATE.anomaly",
     ]  # fmt: skip
     if replay.gradients is not None:
-        first.append("(gradients := replay.gradients).waiting is None")
+        first.append("(gradients := steady.gradients).waiting is None")
+        seen = "(seen := gradients.version != steady.version)"
+        first.append(f"(not {seen} or steady.fits(gradients))")
         if captured.grad_reads:
-            first.append("gradients.cleared")
+            first.append("gradients.cleared and gradients.joined")
     if replay.cleared is not None:
-        first.append("replay.cleared.cleared")
+        first.append("replay.cleared.cleared and replay.cleared.joined")
     w.tests[:0] = first
     for i in range(len(w.arguments)):
         w.check(i, True)
@@ -264,13 +272,16 @@ def _step_binder(w: Writer, replay: Replay) -> Binder:
     for i in steady.numbers:
         kind = w.name(number_class(steady.arrays[i].dtype))
         made.append((i - start, kind, f"arrays[{i}].item()"))
-    body = [*draw, "arrays = steady.arrays", "steady.count = -1  # not to be entered twice"]
+    body = ["arrays = steady.arrays"]
+    if replay.gradients is not None:
+        body.append("grads = steady.renew() if seen else None")
+    body += [*draw, "steady.count = -1  # not to be entered twice"]
     body += [*fill, "try:", "    steady.run(arrays)"]
     if undo:
         body += ["except BaseException:", *(f"    {line}" for line in undo), "    raise"]
     body += ["finally:", *(f"    arrays[{i}] = None" for i in emptied), "    steady.count = count"]
     if replay.gradients is not None:
-        body.append("gradients.cleared = False")
+        body += ["if seen: steady.renewed(grads)", "gradients.cleared = False"]
     for k, kind, value in made:
         body += [f"t{k} = new({kind})", f"t{k}._lazy = {value}"]
     body.append(f"return {w.result(lambda k: f't{k}')}")

@@ -246,10 +246,14 @@ class Call:
 
     def run_alone(self) -> None:
         """Compute the results of a call that needs no gradient."""
-        step = self.replay.alone()
+        replay, step = self.replay, self.replay.alone()
+        if replay.steady is not None and replay.steady.holds():
+            self.finish(replay.steady.again(self.feed))
+            return
         outputs = [np.empty(shape, dtype) for shape, dtype in step.results]
         step.run(lambda kind, place: self.feed(place), outputs)
         self.finish(outputs)
+        replay.steady = step.steady(replay.steady)
 
     def finish(self, outputs: list[Array]) -> None:
         """The results have values; the arguments are not needed any more."""
@@ -528,37 +532,22 @@ class Chain:
 
     def run(self, call: Call, back: BackCall) -> None:
         """One turn of the loop."""
-        steady = self._steady
+        steady, shared = self._steady, back.shared
         if (
             steady is not None
             and steady.holds()
-            and back.shared.waiting is back
+            and shared.waiting is back
+            and steady.fits(shared)
             and (WATCH.reader is None or WATCH.reader() is call)
         ):
-            self._run_again(steady, call, back.shared)
+            grads = None if steady.version == shared.version else steady.renew(back)
+            call.finish(steady.again(call.feed))
+            WATCH.reader = None
+            if grads is not None:
+                steady.renewed(grads)
+            shared.waiting = None
         else:
             self._run(call, back)
-
-    def _run_again(self, steady: Steady, call: Call, shared: Gradients) -> None:
-        """A turn in which nothing has moved since the last one."""
-        arrays, outputs = steady.arrays, []
-        count, steady.count = steady.count, -1  # not to be entered twice
-        for i, recipe in steady.slots:
-            arrays[i] = call.feed(recipe[1])
-        for i, shape, dtype in steady.fresh:
-            arrays[i] = array = np.empty(shape, dtype)
-            outputs.append(array)
-        try:
-            steady.run(arrays)
-        finally:
-            for i, _ in steady.slots:
-                arrays[i] = None
-            for i, _, _ in steady.fresh:
-                arrays[i] = None
-            steady.count = count
-        WATCH.reader = None
-        call.finish(outputs)
-        shared.waiting = None
 
     def _run(self, call: Call, back: BackCall) -> None:
         step, shared = self.step, back.shared
@@ -583,7 +572,7 @@ class Chain:
         call.finish(outputs)
         if waiting:
             shared.hold(grads)
-            self._steady = step.steady([*([None] * self.results), *grads])
+            self._steady = step.steady(self._steady, shared)
         elif shared.joined:
             for array, ref in zip(step.held.values(grads), back.handles, strict=True):
                 t = ref()

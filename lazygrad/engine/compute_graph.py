@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from lazygrad.config import config
 from lazygrad.engine.binder import MISS, Binder, make_binder
+from lazygrad.engine.calling import Named, binding_of
 from lazygrad.engine.capture import Capture, Captured, NeedsValue
 from lazygrad.engine.check import check_same
 from lazygrad.engine.graph import Graph
@@ -47,8 +48,7 @@ class Entry:
     """One traced version of the function: its replay and its guards."""
 
     __slots__ = (
-        "_earlier_hits", "binder", "calls", "epoch_guards", "name_guards", "replay", "signature",
-        "tree",
+        "binders", "calls", "epoch_guards", "name_guards", "replay", "signature", "tree",
     )  # fmt: skip
 
     def __init__(
@@ -64,23 +64,28 @@ class Entry:
         ]  # fmt: skip
         self.epoch_guards = EpochGuards(captured.modules, leaves)
         self.calls = 0
-        self.binder: Binder | None = None
-        self._earlier_hits = 0
+        self.binders: dict[Any, Binder] = {}
 
-    def bind(self, arguments: list[Argument]) -> Binder | None:
-        """What serves the next calls of this kind at once, if that is known by now."""
+    def binder_of(self, arguments: list[Argument]) -> Binder | None:
+        """What serves calls with arguments of these kinds at once, if it is known."""
+        return self.binders.get(tuple([arg.kind for arg in arguments]))
+
+    def bind(self, arguments: list[Argument], width: int) -> Binder | None:
+        """The same, written when it may be known by now."""
         if self.calls < 2 or self.epoch_guards.epoch != config.epoch:
             return None
-        if self.binder is None or not self.binder.fits(self.replay):
-            hits = self.hits
-            self.binder = make_binder(self, arguments)
-            self._earlier_hits = hits
-        return self.binder
+        found = self.binder_of(arguments)
+        if found is None or not found.fits(self.replay):
+            new = make_binder(self, arguments, width)
+            if new is not None:
+                new.hits = 0 if found is None else found.hits
+                self.binders[tuple([arg.kind for arg in arguments])] = found = new
+        return found
 
     @property
     def hits(self) -> int:
         """How many calls binders have served."""
-        return self._earlier_hits + (0 if self.binder is None else self.binder.hits)
+        return sum(binder.hits for binder in self.binders.values())
 
     def changed(self) -> str | None:
         """Why this version does not serve now, or None."""
@@ -114,14 +119,17 @@ class CapturedFunction(Reports):
         self._last: Entry | None = None
         self._binder: Binder | None = None
         self._parameters = _parameters(fn)
+        self._bind = binding_of(fn)
 
     # calling ------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function through its frozen graph."""
         binder = self._binder
-        if binder is not None and not kwargs:
-            result = binder.call(args)
+        if binder is not None:
+            if kwargs or len(args) != binder.width:
+                args, kwargs = self._bind(*args, **kwargs)
+            result = binder.call(Named(args, kwargs) if kwargs else args)
             if result is not MISS:
                 binder.hits += 1
                 return result
@@ -132,9 +140,9 @@ class CapturedFunction(Reports):
         if STATE.capture is not None or STATE.trace or config.no_capture or config.eager:
             return self._fn(*args, **kwargs)
         if kwargs or len(args) != len(self._parameters):
-            args, kwargs = self._bind(args, kwargs)
+            args, kwargs = self._bind(*args, **kwargs)
         with LOCK:
-            leaves, tree = flatten((args, kwargs)) if kwargs else flatten(args)
+            leaves, tree = flatten(Named(args, kwargs)) if kwargs else flatten(args)
             arguments, signature = classify(leaves, tree, self._static_floats, self._path)
             entry = self._find(signature, arguments)
             if entry is None:
@@ -146,20 +154,15 @@ class CapturedFunction(Reports):
                 check_same(entry.replay.captured, again, self.__name__)
             entry.calls += 1
             self._last = entry
-            if entry.binder is not None and not kwargs:  # after another signature
-                result = entry.binder.call(args)
+            binder = entry.binder_of(arguments)
+            if binder is not None and binder is not self._binder:  # after another signature
+                self._binder = binder
+                result = binder.call(Named(args, kwargs) if kwargs else args)
                 if result is not MISS:
-                    self._binder = entry.binder
                     return result
             results = entry.replay.run(arguments)
-            self._binder = None if kwargs else entry.bind(arguments)
+            self._binder = entry.bind(arguments, len(self._parameters))
         return results[0] if entry.tree is None else entry.tree.rebuild(results, arguments)
-
-    def _bind(self, args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        signature = inspect.signature(self._fn)
-        bound = signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        return bound.args, bound.kwargs
 
     def _find(self, signature: Signature, arguments: list[Argument]) -> Entry | None:
         entries = self._entries.get(signature)

@@ -19,7 +19,6 @@ from lazygrad.engine.latent import Held
 from lazygrad.engine.light import ValueTensor, value_tensor
 from lazygrad.engine.methods.gradient import SharedGradient
 from lazygrad.engine.modes import LOCK
-from lazygrad.engine.storage import WATCH
 from lazygrad.engine.tensor import Tensor
 from lazygrad.ops.opdef import Array
 
@@ -38,8 +37,9 @@ class Gradients(SharedGradient):
         "joined",
         "leaves",
         "plain_at",
+        "version",
         "waiting",
-    )
+    )  # fmt: skip
 
     def __init__(self, leaves: Sequence[Callable[[], Any]], held: Held) -> None:
         self.leaves = tuple(leaves)
@@ -48,6 +48,7 @@ class Gradients(SharedGradient):
         self.joined = False
         self.cleared = False
         self.waiting: Any = None  # the backward pass that will compute them
+        self.version = 0  # of what is in `arrays`, and whether it is joined
         self.plain_at = -1  # the epoch in which no leaf had a hook
         self._tensors: list[Tensor | None] = []  # those that were given out
 
@@ -70,6 +71,7 @@ class Gradients(SharedGradient):
         """The next run leaves the gradients in another form."""
         if held != self.held:
             self.held, self.arrays, self._tensors = held, [], []
+            self.version += 1
 
     # what a run does ----------------------------------------------------------------------
 
@@ -92,7 +94,7 @@ class Gradients(SharedGradient):
         with LOCK:
             self._join()
             if list(map(id, arrays)) != list(map(id, self.arrays)):
-                WATCH.count += 1  # known steps write to the old ones
+                self.version += 1
             self.arrays = arrays
             self._tensors = []
             self.cleared, self.waiting = False, None
@@ -105,6 +107,7 @@ class Gradients(SharedGradient):
     def hand_over(self, arrays: list[Array], handles: Sequence[Any]) -> None:
         """These are the values of lazy gradients that were given out (weak references)."""
         self.arrays = arrays
+        self.version += 1
         self._tensors = [ref() for ref in handles]
         for array, t in zip(self.held.values(arrays), self._tensors, strict=True):
             if t is not None:
@@ -134,7 +137,7 @@ class Gradients(SharedGradient):
             if not self.joined:
                 return
             self.joined = False
-            WATCH.count += 1
+            self.version += 1
             back, self.waiting = self.waiting, None
             given: list[Any]
             if back is not None:
@@ -153,11 +156,6 @@ class Gradients(SharedGradient):
         """Whether the gradients are None."""
         return self.cleared
 
-    def forget(self) -> None:
-        """The next values go elsewhere."""
-        self.settle()
-        self.arrays, self._tensors = [], []
-
     def _alive(self) -> Iterable[Any]:
         return [leaf for ref in self.leaves if (leaf := ref()) is not None]
 
@@ -170,7 +168,7 @@ class Gradients(SharedGradient):
                 held.settle()
             leaf._gradient = self
         self.joined = True
-        WATCH.count += 1
+        self.version += 1
 
     # arrays that are used again -----------------------------------------------------------
 

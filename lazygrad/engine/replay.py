@@ -92,7 +92,7 @@ class Replay:
         ]  # fmt: skip
         self.leaf_inputs = tuple([i for i, _ in differentiable])
         self._leaf_storages = [s for _, s in differentiable]
-        self.steady: Steady | None = None  # the next run at once needs to bind its arguments only
+        self.steady: Steady | None = None  # the next run has to bind its arguments only
         self.gradients: Gradients | None = None  # what a run at once leaves in `.grad`
         self.cleared: Gradients | None = None  # the leaves whose `.grad` it leaves empty
         # Of a pending call: the gradients, for the results from which a backward pass has begun.
@@ -182,7 +182,6 @@ class Replay:
         step = self._step
         if step is None:
             step = self._step = self._make_step()
-        count = self.captured.results
         outputs = [np.empty(shape, dtype) for shape, dtype in step.results]
         gradients = self._share(step.held)
         if gradients is None or not self._fresh:  # an old gradient is an input: others go elsewhere
@@ -198,8 +197,7 @@ class Replay:
                 if leaf is not None:
                     leaf._grad = value_tensor(array)
         self._clear(arguments)
-        held = [*([None] * count), *grads]
-        self.steady = step.steady(held, numbers=True) if self._repeats() else None
+        self.steady = step.steady(self.steady, gradients, True) if self._repeats() else None
         return [value_tensor(a) for a in outputs]
 
     def _repeats(self) -> bool:

@@ -25,10 +25,12 @@ from lazygrad.engine.storage import WATCH, Ref, Storage
 from lazygrad.ops.opdef import Array
 
 if TYPE_CHECKING:
+    from lazygrad.engine.gradients import Gradients
     from lazygrad.engine.program import Program
 
 Recipe = tuple[str, Any]  # ("storage", storage), ("const", array), or what `bind` understands
 Bind = Callable[[str, Any], Array]
+_TURNS = 256  # of a steady step between two looks at what is pending
 
 
 class Step:
@@ -104,11 +106,13 @@ class Step:
                 s.advance(array)
         BACKLOG.ran()
 
-    def steady(self, held: Sequence[Array | None], numbers: bool = False) -> Steady | None:
+    def steady(
+        self, before: Steady | None, gradients: Gradients | None = None, numbers: bool = False
+    ) -> Steady | None:
         """The step with everything bound but its arguments, if nothing speaks against that.
 
-        `held` are the outputs that are written over in each run; None stands for a fresh array, or
-        with `numbers` for a number where it is one.
+        `gradients` are written over in each run. Results are fresh arrays, or with `numbers`
+        Python numbers where they are numbers. `before` is what this gave last, if that is alike.
         """
         if config.epoch != self.epoch or not all(s.is_quiet() for s in self.writes):
             return None
@@ -116,7 +120,9 @@ class Step:
             return None
         for s in self.storages:
             s.watched = True
-        return Steady(self, held, numbers)
+        if before is not None and before.resumes(self, gradients):
+            return before
+        return Steady(self, gradients, numbers)
 
 
 class Steady:
@@ -125,46 +131,120 @@ class Steady:
     `arrays` is what the program takes: sources, outputs, writes. The places in `slots` (arguments)
     and `fresh` (outputs) are filled for a run and emptied after it, so that nobody's array is kept
     alive; those in `numbers` are outputs that are read as Python numbers after the run.
+    `gradients` are outputs, too; they have a `version` of their own.
     """
 
-    __slots__ = ("arrays", "count", "epoch", "fresh", "numbers", "run", "slots")
+    __slots__ = (
+        "arrays", "count", "epoch", "first", "fresh", "gradients", "held", "numbers", "run",
+        "slots", "turns", "version",
+    )  # fmt: skip
 
-    def __init__(self, step: Step, held: Sequence[Array | None], numbers: bool) -> None:
-        sources = [
-            what.array if kind == "storage" else what if kind == "const" else None
-            for kind, what in step.bound
-        ]
-        self.arrays: list[Any] = [*sources, *held, *(s.array for s in step.writes)]
+    def __init__(self, step: Step, gradients: Gradients | None, numbers: bool) -> None:
+        self.gradients = gradients
+        self.arrays = self._arrays(step)
+        sources, results = len(step.bound), len(step.results)
+        self.first = sources + results  # the place of the first gradient
+        self.held = step.held
         self.slots = [
             (i, recipe) for i, recipe in enumerate(step.bound)
             if recipe[0] not in ("storage", "const")
         ]  # fmt: skip
         self.fresh: list[tuple[int, Any, Any]] = []
         self.numbers: list[int] = []
-        for k, array in enumerate(held):
-            place = len(sources) + k
-            if array is None and numbers and is_number(*step.results[k]):
-                self.arrays[place] = np.empty(*step.results[k])
+        for place, spec in enumerate(step.results, sources):
+            if numbers and is_number(*spec):
+                self.arrays[place] = np.empty(*spec)
                 self.numbers.append(place)
-            elif array is None:
-                self.fresh.append((place, *step.results[k]))
-        self.run = step.program.run_list
+            else:
+                self.fresh.append((place, *spec))
+        self.run = step.program.bound(self.arrays)
         self.epoch = step.epoch
         self.count = WATCH.count
+        self.version = 0 if gradients is None else gradients.version
+        self.turns = 0
+
+    def _arrays(self, step: Step) -> list[Any]:
+        sources = [
+            what.array if kind == "storage" else what if kind == "const" else None
+            for kind, what in step.bound
+        ]
+        grads = [] if self.gradients is None else self.gradients.arrays
+        return [*sources, *([None] * len(step.results)), *grads, *(s.array for s in step.writes)]
+
+    def resumes(self, step: Step, gradients: Gradients | None) -> bool:
+        """Go on after a step that ran in the general way, if that moved no state."""
+        if self.epoch != step.epoch or self.gradients is not gradients:
+            return False
+        arrays = self._arrays(step)
+        last = len(arrays) - len(step.writes)
+        for k, array in enumerate(arrays):
+            if self.first <= k < last:
+                self.arrays[k] = array
+            elif array is not None and array is not self.arrays[k]:
+                return False
+        self.count = WATCH.count
+        self.version = 0 if gradients is None else gradients.version
+        return True
+
+    def fits(self, gradients: Gradients) -> bool:
+        """Whether these are the gradients that it writes, in the form in which it does."""
+        if gradients is not self.gradients:
+            return False
+        return gradients.version == self.version or gradients.held == self.held
+
+    def renew(self, back: Any = None) -> list[Array]:
+        """Other arrays for the gradients, because somebody has looked at these."""
+        assert self.gradients is not None
+        arrays = self.gradients.take(back)
+        self.arrays[self.first : self.first + len(arrays)] = arrays
+        return arrays
+
+    def renewed(self, arrays: list[Array]) -> None:
+        """They have been written."""
+        assert self.gradients is not None
+        self.gradients.hold(arrays)
+        self.version = self.gradients.version
 
     def form(self) -> tuple[Any, ...]:
         """Where arguments and results are; equal for programs of one form."""
         return self.slots, self.fresh, self.numbers
 
     def holds(self) -> bool:
-        """Whether all is as it was, and nothing waits that a write could disturb."""
+        """Whether all is as it was."""
         return (
             self.count == WATCH.count
             and self.epoch == config.epoch
-            and not PENDING
             and not WRITES
             and not STATE.anomaly
+            and not (PENDING and self.looks())
         )
+
+    def again(self, feed: Callable[[int], Array]) -> list[Array]:
+        """Run on the arguments that `feed` gives for their places; returns the fresh outputs."""
+        arrays, outputs = self.arrays, []
+        count, self.count = self.count, -1  # not to be entered twice
+        for i, recipe in self.slots:
+            arrays[i] = feed(recipe[1])
+        for i, shape, dtype in self.fresh:
+            arrays[i] = array = np.empty(shape, dtype)
+            outputs.append(array)
+        try:
+            self.run(arrays)
+        finally:
+            for i, _ in self.slots:
+                arrays[i] = None
+            for i, _, _ in self.fresh:
+                arrays[i] = None
+            self.count = count
+        return outputs
+
+    def looks(self) -> bool:
+        """Whether it is time to look at what is pending, which may have become a lot.
+
+        No pending tensor can read what this step writes: nobody has these versions.
+        """
+        self.turns += 1
+        return self.turns % _TURNS == 0
 
 
 def _nobody(ref: Ref) -> bool:

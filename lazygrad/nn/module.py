@@ -17,6 +17,7 @@ from typing import Any, Self
 from lazygrad.config import config
 from lazygrad.dtypes import DTypeLike, as_dtype, bfloat16, float16, float32, float64
 from lazygrad.engine.capture import note_module
+from lazygrad.engine.gradients import clear_gradients
 from lazygrad.engine.modes import capturing
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import (
@@ -263,6 +264,9 @@ class Module(Tree):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients of all parameters, or set them to zero."""
+        if set_to_none and not capturing():
+            clear_gradients(self.parameters())
+            return
         for param in self.parameters():
             param.grad = (
                 None if set_to_none or param.grad is None else param.grad.new_zeros(param.shape)
