@@ -82,6 +82,8 @@ def _role(
         tile = replace(tile, ahead=how == "direct" and nbytes > FAR)
     else:
         how = "transpose" if right.inner == 1 else "gather"
+    if left.inner == 1 and rows * k * size > FAR:
+        tile = replace(tile, streams=True)
     part = 1 if tile.lanes == kind.lanes else 2  # narrow vectors run twice as fast
     steps = strips * tile.rows * width / (tile.lanes * part)
     cost = steps * (k + 4) + 0.4 * rows * columns * turned

@@ -239,9 +239,12 @@ class _Lowering:
         along = 0 if self.unit_axis() == 0 else 1
         found = cut(prod(p.batch), p.m, p.n, p.k, left, right, along, kind)
         whole = found.whole and self.left is None and self.right is None
-        made = self.left if found.swapped else self.right
-        ahead = found.tile.ahead and made is None
-        return replace(found, whole=whole, tile=replace(found.tile, ahead=ahead))
+        first, second = (self.right, self.left) if found.swapped else (self.left, self.right)
+        tile = replace(
+            found.tile, streams=found.tile.streams and first is None,
+            ahead=found.tile.ahead and second is None,
+        )  # fmt: skip
+        return replace(found, whole=whole, tile=tile)
 
     def side(self, walked: tuple[Walked, ...], body: Body | None, extent: int) -> Side:
         """The strides of a factor, or of what is computed in its place."""

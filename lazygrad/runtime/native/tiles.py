@@ -29,6 +29,7 @@ class Tile:
     rows: int
     logical: bool = False  # or of ands in place of a sum of products
     ahead: bool = False  # B lies where it is: its next panel is fetched meanwhile
+    streams: bool = False  # rows of A are long, contiguous, and come from memory
     masks: bool = True  # masked vectors cost no more than others, so that all may be masked
 
     @property
@@ -54,6 +55,7 @@ class Target:
         return replace(self, c=f.gep(element, self.c, by))
 
 
+_BEYOND = 2048  # bytes by which a stream is fetched ahead
 _Masks = Sequence[Value | None]
 
 
@@ -110,25 +112,40 @@ class Strip:
         self, sums: list[list[Value]], b: Value, b_k: Index, k: Index, masks: _Masks
     ) -> None:
         f, tile = self.f, self.tile
-        at_a = f.variable("i64", f.i64(0))
-        at_b = f.variable("ptr", b)
-        with f.loop(0, k):
-            here, there = f.load("i64", at_a), f.load("ptr", at_b)
-            if tile.ahead:
-                beyond = f.gep(tile.element, there, tile.columns)
-                for byte in lines_of(tile.columns * BYTES[tile.element]):
-                    f.prefetch(f.gep("i8", beyond, byte), 2)
-            right = [
-                self._load(f.gep(tile.element, there, v * tile.lanes), mask)
-                for v, mask in enumerate(masks)
-            ]
-            for line, row in zip(self.lines, sums, strict=True):
-                left = f.load(tile.element, f.gep(tile.element, line, here))
-                wide = f.splat(left, tile.lanes)
-                for slot, x in zip(row, right, strict=True):
-                    f.store(self._fused(wide, x, f.load(self.type, slot)), slot)
-            f.store(f.i64(f.add(here, self.a_k)), at_a)
-            f.store(f.gep(tile.element, there, b_k), at_b)
+        at_a, at_b = f.variable("i64", f.i64(0)), f.variable("ptr", b)
+
+        def steps(start: Index, stop: Index) -> None:
+            with f.loop(start, stop):
+                here, there = f.load("i64", at_a), f.load("ptr", at_b)
+                self._step(sums, here, there, masks)
+                f.store(f.i64(f.add(here, self.a_k)), at_a)
+                f.store(f.gep(tile.element, there, b_k), at_b)
+
+        if not tile.streams:
+            steps(0, k)
+            return
+        size = BYTES[tile.element]
+        with f.loop(0, k, 64 // size) as first:
+            for line in self.lines:
+                f.prefetch(f.gep(tile.element, line, f.add(first, _BEYOND // size)), 2)
+            steps(first, f.min(k, f.add(first, 64 // size)))
+
+    def _step(self, sums: list[list[Value]], here: Value, there: Value, masks: _Masks) -> None:
+        """Add the products of one position of the inner axis."""
+        f, tile = self.f, self.tile
+        if tile.ahead:
+            beyond = f.gep(tile.element, there, tile.columns)
+            for byte in lines_of(tile.columns * BYTES[tile.element]):
+                f.prefetch(f.gep("i8", beyond, byte), 2)
+        right = [
+            self._load(f.gep(tile.element, there, v * tile.lanes), mask)
+            for v, mask in enumerate(masks)
+        ]
+        for line, row in zip(self.lines, sums, strict=True):
+            left = f.load(tile.element, f.gep(tile.element, line, here))
+            wide = f.splat(left, tile.lanes)
+            for slot, x in zip(row, right, strict=True):
+                f.store(self._fused(wide, x, f.load(self.type, slot)), slot)
 
     def _end(self, sums: list[list[Value]], target: Target, masks: _Masks, add: bool) -> None:
         """Store the rows that exist."""

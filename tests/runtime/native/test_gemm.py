@@ -177,7 +177,7 @@ def variants(m: int, n: int) -> Iterator[Blocking]:
         for whole, how in ((True, "copy"), (False, "copy"), (False, "direct")):
             if swapped:
                 how = "transpose"
-            tile = Tile("float", width, vectors, rows, ahead=how == "direct")
+            tile = Tile("float", width, vectors, rows, ahead=how == "direct", streams=whole)
             yield Blocking(swapped, tile, how, swapped, whole, first, second, 0.0)
             yield Blocking(swapped, tile, how, swapped, whole, rows * 2, tile.columns, 0.0)
 
@@ -359,6 +359,31 @@ def test_prologues(
     interpret(build.kernel(), expected)
     found = run(build.kernel(), arrays)[-1]
     np.testing.assert_allclose(found, expected[-1], rtol=1e-3, atol=1e-4 * np.abs(found).max())
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (((0, 1), 0), ((19, 1), 0)), (((25, 0), 0), ((19, 1), 0)), (((-25, 1), 500), ((1, 25), 0)),
+        (((25, -1), 24), ((-19, 1), 456)), (((25, 1), 0), ((0, 0), 3)),
+    ],
+    ids=["one row", "one column", "rows backwards", "both backwards", "one element"],
+)  # fmt: skip
+def test_operands_that_stand_still_or_run_backwards(
+    a: tuple[tuple[int, int], int], b: tuple[tuple[int, int], int]
+) -> None:
+    m, n, k = 21, 19, 25
+    flat = [normal(600, seed=i) for i in range(2)]
+    x, y = (
+        np.lib.stride_tricks.as_strided(v[offset:], shape, [4 * s for s in strides])
+        for v, (strides, offset), shape in zip(flat, (a, b), ((m, k), (k, n)), strict=True)
+    )
+    build = Build(1)
+    loads = [build.param((600,)).at(strides, offset) for strides, offset in (a, b)]
+    out = build.param((m, n), "out")
+    build.contract((), (m, n, k), *loads, [out.at()])
+    found = run(build.kernel(), [*flat, np.zeros(m * n, np.float32)])[-1]
+    np.testing.assert_array_equal(found.reshape(m, n), chain(x, y))
 
 
 def test_results_in_any_layout() -> None:
