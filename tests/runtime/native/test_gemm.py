@@ -26,7 +26,7 @@ from lazygrad.runtime.kernel import Kernel
 from lazygrad.runtime.native import blocking, gemm
 from lazygrad.runtime.native.blocking import Blocking, Side
 from lazygrad.runtime.native.gemm import contract_units
-from lazygrad.runtime.native.jit import compile_units
+from lazygrad.runtime.native.jit import OPTIMIZE, compile_units
 from lazygrad.runtime.native.tiles import Tile
 from lazygrad.runtime.native.unit import Unit, Unsupported
 from lazygrad.runtime.reference import interpret
@@ -40,9 +40,11 @@ _FUNCTION = ctypes.CFUNCTYPE(
 GUARD = 64  # bytes around every buffer that must stay as they are
 
 
-def run_units(units: list[Unit], arrays: list[Array], pieces: int | None = None) -> None:
+def run_units(
+    units: list[Unit], arrays: list[Array], pieces: int | None = None, level: int = OPTIMIZE
+) -> None:
     """Run units on flat arrays, `pieces` rows of the grid at a time."""
-    addresses = compile_units(units)
+    addresses = compile_units(units, level)
     for unit in units:
         slots = np.array([0, *(a.ctypes.data for a in arrays)], np.int64)
         pairs = [w for k in unit.buffers for w in (1 + k, 0)]
@@ -68,10 +70,12 @@ def guarded(array: Array) -> Array:
     return copy
 
 
-def run(kernel: Kernel, arrays: list[Array], pieces: int | None = None) -> list[Array]:
+def run(
+    kernel: Kernel, arrays: list[Array], pieces: int | None = None, level: int = OPTIMIZE
+) -> list[Array]:
     """The buffers after a kernel ran natively; nothing outside of them may change."""
     held = [guarded(a) for a in arrays]
-    run_units(contract_units(kernel), held, pieces)
+    run_units(contract_units(kernel), held, pieces, level)
     for a in held:
         raw = a.base
         assert raw is not None
@@ -235,6 +239,14 @@ def test_pieces_of_the_grid_do_not_change_a_bit() -> None:
     whole = run(kernel, arrays, pieces=unit.rows)[-1]
     for pieces in (1, 2, 3):
         np.testing.assert_array_equal(run(kernel, arrays, pieces)[-1], whole)
+
+
+@pytest.mark.parametrize("level", [0, 3])
+def test_what_llvm_optimises_does_not_change_a_bit(level: int) -> None:
+    x, y = normal(19, 530), normal(530, 41, seed=1)
+    kernel, arrays = product(x, y, ("C", "T"))
+    found = run(kernel, arrays, level=level)[-1]
+    np.testing.assert_array_equal(found.reshape(19, 41), chain(x, y))
 
 
 def test_a_row_has_the_bits_of_the_same_row_among_others() -> None:
