@@ -9,6 +9,7 @@ from lazygrad.engine.tensor import apply
 from lazygrad.errors import LazygradError
 from lazygrad.ops import Kind, Strided, all_ops, get_op, register
 from lazygrad.ops.scalar_math import NUMPY, WORDS, Recorder
+from lazygrad.runtime.dispatch import uses_native
 from lazygrad.shapes import contiguous_strides
 
 INTERNAL = {"version", "detach", "call", "project"}  # made by the engine, no samples
@@ -30,6 +31,16 @@ def samples(op, seed=0):
 
 def same(a, b):
     return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+
+
+def has_own_functions(op):
+    """Whether the executor computes a function of the op itself: right to a few last places."""
+    if op.scalar is None or not uses_native():
+        return False
+    sample = samples(op)[0]
+    recorder = Recorder([as_dtype(a.dtype) for a in sample.arrays])
+    op.scalar(recorder, *recorder.inputs, **sample.attrs)
+    return any(WORDS[i.word].flops >= 10 for i in recorder.instrs if i.word in WORDS)
 
 
 def test_all_ops_have_samples_and_words():
@@ -63,8 +74,8 @@ def test_realized_equals_reference(op):
         result = apply(op, *tensors, **sample.attrs)
         expected = op.reference(*sample.arrays, **sample.attrs)
         assert (result.shape, result.dtype.dtype) == (expected.shape, expected.dtype)
-        if op.kind in (Kind.REDUCE, Kind.CONTRACT):
-            np.testing.assert_allclose(result.numpy(), expected, rtol=1e-13)
+        if op.kind in (Kind.REDUCE, Kind.CONTRACT) or has_own_functions(op):
+            np.testing.assert_allclose(result.numpy(), expected, rtol=1e-13, atol=1e-16)
         else:
             assert same(result.numpy(), expected)
 
@@ -95,7 +106,10 @@ def test_every_dtype_is_computed_as_the_reference_computes_it(op):
             expected = op.reference(*arrays, **sample.attrs)
         assert result.dtype.dtype == expected.dtype
         ours, theirs = result.numpy().astype(np.float64), expected.astype(np.float64)
-        if op.kind in (Kind.REDUCE, Kind.CONTRACT) and dtype.is_floating_point:
+        if dtype.is_floating_point and has_own_functions(op):
+            eps = lg.finfo(result.dtype).eps if result.dtype.is_floating_point else 0
+            np.testing.assert_allclose(ours, theirs, rtol=4 * eps, atol=1e-7)
+        elif op.kind in (Kind.REDUCE, Kind.CONTRACT) and dtype.is_floating_point:
             np.testing.assert_allclose(ours, theirs, rtol=2 * lg.finfo(dtype).eps, atol=1e-6)
         else:
             assert np.array_equal(ours, theirs, equal_nan=True), dtype

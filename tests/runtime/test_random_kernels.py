@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,6 +32,8 @@ from lazygrad.runtime.kernel import Access, Body, Contract, Kernel, Map, Reduce,
 from lazygrad.shapes import Shape
 from tests.runtime.building import Build, index
 from tests.runtime.running import run_all
+
+pytestmark = pytest.mark.numpy_code
 
 Case = tuple[Kernel, list[np.ndarray[Any, Any]]]
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 2.0, 0.5, np.inf, -np.inf, np.nan)
