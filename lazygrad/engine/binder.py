@@ -249,7 +249,7 @@ def _step_binder(w: Writer, replay: Replay) -> Binder:
     first = [
         "(steady := replay.steady) is not None", "(count := steady.count) == WATCH.count",
         "steady.epoch == config.epoch", "not WRITES", "not (PENDING and steady.looks())",
-        "WATCH.reader is None", "not STATE.anomaly",
+        "(WATCH.reader is None or not WATCH.is_read())", "not STATE.anomaly",
     ]  # fmt: skip
     if replay.gradients is not None:
         first.append("(gradients := steady.gradients).waiting is None")

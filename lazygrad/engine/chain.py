@@ -538,7 +538,7 @@ class Chain:
             and steady.holds()
             and shared.waiting is back
             and steady.fits(shared)
-            and (WATCH.reader is None or WATCH.reader() is call)
+            and not WATCH.is_read(by=call)
         ):
             grads = None if steady.version == shared.version else steady.renew(back)
             call.finish(steady.again(call.feed))

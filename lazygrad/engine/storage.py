@@ -45,6 +45,14 @@ class Watch:
         if call is not None:
             call.pin()
 
+    def is_read(self, by: Any = None) -> bool:
+        """Whether a call (but `by`) has yet to read versions that it has not pinned."""
+        call = None if self.reader is None else self.reader()
+        if call is None or not call.is_open:
+            self.reader = None
+            return False
+        return call is not by
+
 
 WATCH = Watch()
 

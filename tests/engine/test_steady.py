@@ -5,7 +5,10 @@ random moments, beside a loop that is not captured, and look for one different b
 """
 
 import copy
+import sys
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ import pytest
 
 import lazygrad as lg
 from lazygrad import nn, optim
+from lazygrad.engine.compute_graph import CapturedFunction
 from lazygrad.errors import IndexOutOfRangeError
 
 F = nn.functional
@@ -238,3 +242,120 @@ def test_a_loop_that_is_disturbed_keeps_its_bits(seed: int) -> None:
         assert (a.grad is None) == (b.grad is None)
         if a.grad is not None and b.grad is not None:
             np.testing.assert_array_equal(a.grad.numpy(), b.grad.numpy())
+
+
+# that the fast ways are taken ---------------------------------------------------------------------
+
+
+OURS = {
+    "<binder>", "chain.py", "compute_graph.py", "gradients.py", "light.py", "optimizer.py",
+    "replay.py", "step.py", "storage.py", "tensor.py",
+}  # fmt: skip
+
+
+def calls_of(fn: Callable[[], Any]) -> int:
+    """How many Python functions run in a turn that has become usual, besides the program's."""
+    counts: Counter[str] = Counter()
+
+    def count(frame: Any, event: str, arg: Any) -> None:
+        if Path(frame.f_code.co_filename).name in OURS:
+            counts[event] += 1
+
+    for _ in range(6):
+        fn()
+    sys.setprofile(count)
+    try:
+        fn()
+    finally:
+        sys.setprofile(None)
+    return counts["call"]
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("action", STEPS)
+def test_the_python_side_does_not_grow_with_the_parameters(action: Any) -> None:
+    x, y = np.ones((4, FEATURES), np.float32), np.zeros(4, np.int64)
+    found = []
+    for depth in (1, 12):
+        layers = [nn.Linear(FEATURES, FEATURES) for _ in range(depth)]
+        loop = Loop(nn.Sequential(*layers, nn.Linear(FEATURES, CLASSES)), True, False)
+        found.append(calls_of(lambda loop=loop: action(loop, x, y, 0)))  # type: ignore[misc]
+    assert 0 < found[0] == found[1] < 40
+
+
+def served(fn: CapturedFunction) -> int:
+    """How many calls have been served by binders."""
+    return sum(entry.hits for entries in fn._entries.values() for entry in entries)
+
+
+FORMS: list[Callable[..., Any]] = [
+    lambda f, x, y: f(x, y),
+    lambda f, x, y: f(y=y, x=x),
+    lambda f, x, y: f(x, y, 0.5),
+    lambda f, x, y: f(x, y, scale=0.5, double=True),
+    lambda f, x, y: f(lg.tensor(x), lg.tensor(y)),
+    lambda f, x, y: f(x, y) + f(x, y),
+]
+
+
+@pytest.mark.parametrize("form", range(len(FORMS)))
+def test_every_form_of_a_call_is_served(form: int) -> None:
+    loop = Loop(nn.Linear(FEATURES, CLASSES), True, False)
+
+    @lg.compute_graph
+    def step(x: Any, y: Any, scale: float = 1.0, *, double: bool = False) -> Any:
+        loop.optimizer.zero_grad()
+        loss = F.cross_entropy(loop.model(x), y) * scale
+        loss.backward()
+        loop.optimizer.step()
+        return loss * 2 if double else loss
+
+    x, y = np.ones((4, FEATURES), np.float32), np.zeros(4, np.int64)
+    for _ in range(3):
+        FORMS[form](step, x, y)
+    before = served(step)
+    results = [FORMS[form](step, x, y) for _ in range(4)]
+    assert served(step) >= before + 4
+    assert len({r.item() for r in results}) == 4
+    assert step.cache_info().hits + step.cache_info().misses >= 7
+
+
+def test_inference_beside_training_is_served() -> None:
+    loop = Loop(nn.Linear(FEATURES, CLASSES), True, False)
+    act = lg.compute_graph(lambda x: loop.model(x).argmax(dim=1))
+    x, y = np.ones((4, FEATURES), np.float32), np.zeros(4, np.int64)
+    for turn in range(8):
+        if turn == 4:
+            before = served(loop.step), served(act)
+        with lg.no_grad():
+            act(x).numpy()
+        loop.step(x, y, 1.0)
+    assert (served(loop.step), served(act)) == (before[0] + 4, before[1] + 4)
+
+
+def test_arguments_that_do_not_fit_are_looked_at() -> None:
+    double = lg.compute_graph(lambda x: (x * 2).sum())
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    for _ in range(4):
+        assert double(x).item() == 30
+    assert double(x.T).item() == 30
+    assert double(np.asfortranarray(x)).item() == 30
+    assert double(x.astype(">f4")).item() == 30
+    assert double(x.astype(np.float64)).item() == 30
+    assert double(lg.tensor(x)).item() == 30
+    assert double(x[:, ::2]).item() == 20
+    with pytest.raises(TypeError, match="missing"):
+        double()
+
+
+def test_a_pending_inference_sees_the_parameters_of_its_call() -> None:
+    loop = Loop(nn.Linear(FEATURES, CLASSES), True, False)
+    predict = lg.compute_graph(lambda x: loop.model(x))
+    x, y = np.ones((4, FEATURES), np.float32), np.zeros(4, np.int64)
+    for _ in range(5):
+        loop.step(x, y, 1.0)
+        with lg.no_grad():
+            now = predict(x).numpy(copy=True)
+            pending = predict(x)
+        loop.step(x, y, 1.0)
+        np.testing.assert_array_equal(pending.numpy(), now)
