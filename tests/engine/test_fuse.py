@@ -248,6 +248,7 @@ def test_empty_arrays_need_no_kernels() -> None:
     assert all(isinstance(k.stages[0], Extern) for k in program.kernels)
 
 
+@pytest.mark.numpy_code
 def test_a_product_of_a_matrix_with_itself_reads_a_copy() -> None:
     g = GraphBuilder()
     x = g.data((6, 6))

@@ -114,6 +114,7 @@ def test_the_order_minimises_the_peak() -> None:
     assert plan.arena_bytes < 3.5 * 20_000
 
 
+@pytest.mark.numpy_code
 def test_poison_fills_what_is_freed_and_zones_guard_what_is_not() -> None:
     frozen = random_graph(3)
     arrays = arrays_for(frozen)

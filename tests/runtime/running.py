@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from lazygrad.config import config
-from lazygrad.runtime.chunked import Chunked
 from lazygrad.runtime.alignment import aligned
+from lazygrad.runtime.chunked import Chunked
 from lazygrad.runtime.dispatch import lower, threads
 from lazygrad.runtime.executor import Bases, Code, Lowered, Place, bytes_of, make_view
 from lazygrad.runtime.kernel import Kernel
