@@ -35,7 +35,7 @@ def binding_of(fn: Callable[..., Any]) -> Callable[..., Arguments]:
     )  # fmt: skip
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     args = [f"{p.name}, " for p in parameters if p.kind in positional]
-    args += [f"*{p.name}" for p in parameters if p.kind is p.VAR_POSITIONAL]
+    args += [f"*{p.name}, " for p in parameters if p.kind is p.VAR_POSITIONAL]
     kwargs = [f"{p.name!r}: {p.name}, " for p in parameters if p.kind is p.KEYWORD_ONLY]
     kwargs += [f"**{p.name}" for p in parameters if p.kind is p.VAR_KEYWORD]
     source = f"def bind{header}: return ({''.join(args)}), {{{''.join(kwargs)}}}"

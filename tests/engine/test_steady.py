@@ -359,3 +359,12 @@ def test_a_pending_inference_sees_the_parameters_of_its_call() -> None:
             pending = predict(x)
         loop.step(x, y, 1.0)
         np.testing.assert_array_equal(pending.numpy(), now)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_any_number_of_arguments(count: int) -> None:
+    total = lg.compute_graph(lambda *xs, **more: sum(xs) + sum(more.values()))
+    x = np.ones(2, np.float32)
+    for _ in range(4):
+        assert total(*[x] * count, last=x).tolist() == [count + 1] * 2
+        assert total(*[x] * count).tolist() == [count] * 2
