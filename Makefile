@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest --numprocesses 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format bench dist clean
+.PHONY: help demo test test-executors test-all lint format bench dist clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,12 +38,14 @@ format: $(VENV)/.test ## apply the fixes that ruff knows
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: lint ## lint, types, doctests, and the tests on every executor
+test: lint ## lint, types, tests and doctests
 	$(PYTEST) -m "not slow"
+
+test-executors: $(VENV)/.test ## the tests on the other executors
 	LAZYGRAD_EXECUTOR=numpy $(PYTEST) -m "not slow" tests
 	LAZYGRAD_EXECUTOR=reference $(PYTEST) -m "not slow" tests
 
-test-all: lint ## the same with the slow tests and fresh random examples
+test-all: lint test-executors ## the same with the slow tests and fresh random examples
 	HYPOTHESIS_PROFILE=thorough $(PYTEST)
 
 bench: $(VENV)/.runtime ## time and memory per training step

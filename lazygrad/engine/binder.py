@@ -157,7 +157,8 @@ class Writer:
         self.tests += [
             f"{a}.__class__ is Tensor", f"{a}._node is None", f"not {a}._requires_grad",
             f"{a}._graph is None", f"({s} := {a}._storage).pending is None", f"not {s}.watched",
-            f"{s}.array is not None", f"{s}.shape == {arg.value.shape}",
+            f"{s}.array is not None", f"{s}.array.flags.num & {DENSE} == {DENSE}",
+            f"{s}.shape == {arg.value.shape}",
             f"{s}.dtype is {self.name(arg.value.dtype)}",
         ]  # fmt: skip
 

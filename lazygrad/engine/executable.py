@@ -180,6 +180,7 @@ class CompiledProgram(Program):
         block = self._codes[0].block if len(self._codes) == 1 else None
         writes = len(arrays) - len(self.frozen.writes)
         moved = any(arrays[writes + k] is not arrays[at] for k, at in self._in_place)
+        moved = moved or any(a is not None and _plain(a) is not a for a in arrays)
         if block is None or moved or self._kept or self._poisoned:
             return super().bound(arrays)
         if self.memory.arena_bytes <= OWN_ARENA:
@@ -232,7 +233,7 @@ class CompiledProgram(Program):
             if self._poisoned:
                 arena.memory.fill(DEAD)
             kept = self._keep(sources, arena)
-            bases = Bases(arena.address, [*map(_plain, (*sources, *outputs, *writes))])
+            bases = Bases(arena.address, [*map(_plain, sources), *outputs, *writes])
             for code, views in zip(self._codes, frame.views, strict=True):
                 code.run(views, bases)
         except BaseException as error:
@@ -274,8 +275,10 @@ class CompiledProgram(Program):
 
 
 def _plain(array: Array) -> Array:
-    """The array without its subclass, whose memory machine code can find."""
-    return array if type(array) is np.ndarray else np.asarray(array).view(np.ndarray)
+    """The array as machine code reads one: dense (a kept view may not be), and no subclass."""
+    if type(array) is np.ndarray and array.flags.c_contiguous:
+        return array
+    return np.array(array, order="C", subok=False)
 
 
 def _kept_specs(layouts: Layouts, memory: MemoryPlan) -> list[tuple[int, ViewSpec]]:

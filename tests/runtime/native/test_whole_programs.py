@@ -179,3 +179,30 @@ def test_asking_for_machine_code_without_llvm_is_an_error() -> None:
     run = [sys.executable, "-c", PROBE]
     done = subprocess.run(run, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode and "pip install llvmlite" in done.stderr
+
+
+def test_values_that_are_kept_as_views_are_read_as_what_they_are() -> None:
+    x = lg.tensor([0.5, -1.0, 2.0], requires_grad=True)
+    weights = lg.tensor([1.0, 2.0, 3.0])
+    for executor in ("native", "numpy"):
+        with config.override(executor=executor):
+            (g,) = lg.grad(x.sigmoid().mean(), [x], create_graph=True)
+            (second,) = lg.grad((g * weights).sum(), [x])
+            s = 1 / (1 + np.exp(-x.numpy()))
+            np.testing.assert_allclose(
+                second.numpy(), weights.numpy() * s * (1 - s) * (1 - 2 * s) / 3, 1e-5
+            )
+            wide = lg.tensor([2.0]).expand(3)
+            wide.realize()
+            w = nn.Parameter(np.ones(3, np.float32))
+            opt = optim.SGD([w], lr=0.0)
+
+            @lg.compute_graph
+            def step(t: Any, w: Any = w, opt: Any = opt) -> Any:
+                opt.zero_grad()
+                loss = (w * t).sum()
+                loss.backward()
+                opt.step()
+                return loss
+
+            assert [step(wide).item() for _ in range(4)] == [6.0] * 4
