@@ -10,7 +10,11 @@ from lazygrad.config import config
 
 collect_ignore_glob = ["golden/make_*.py"]  # scripts that need PyTorch
 
-settings.register_profile("ci", derandomize=True, deadline=None, max_examples=50)
+# Each drawn program is compiled: to machine code that takes ten times as long as to Python.
+_COMPILES = config.executor in ("auto", "native")
+settings.register_profile(
+    "ci", derandomize=True, deadline=None, max_examples=15 if _COMPILES else 50
+)
 settings.register_profile(
     "thorough",
     deadline=None,

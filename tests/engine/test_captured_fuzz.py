@@ -233,7 +233,7 @@ def trajectory(setup: tuple[Any, ...], events: list[Any], wrap: Any) -> list[np.
     return trainer.finish()
 
 
-@settings(max_examples=40)
+@settings(max_examples=settings().max_examples)
 @given(
     style=st.sampled_from(STYLES),
     optimizer=st.sampled_from(list(OPTIMIZERS)),

@@ -90,7 +90,7 @@ CASES = given(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=settings().max_examples)
 @CASES
 def test_realize_points_and_order(program: RandomProgram, dtype: Any, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -111,7 +111,7 @@ def test_realize_points_and_order(program: RandomProgram, dtype: Any, seed: int)
     same_bits(plain[-len(alone) :], alone, "only the loss and the gradients")
 
 
-@settings(max_examples=25)
+@settings(max_examples=settings().max_examples // 2)
 @CASES
 def test_settings(program: RandomProgram, dtype: Any, seed: int) -> None:
     plain = evaluate(program, dtype)
@@ -120,7 +120,7 @@ def test_settings(program: RandomProgram, dtype: Any, seed: int) -> None:
             same_bits(plain, evaluate(program, dtype), name)
 
 
-@settings(max_examples=25)
+@settings(max_examples=settings().max_examples // 2)
 @CASES
 def test_capture(program: RandomProgram, dtype: Any, seed: int) -> None:
     """Captured whole, captured forward only, and captured with the backward pass inside."""
@@ -153,7 +153,7 @@ def test_capture(program: RandomProgram, dtype: Any, seed: int) -> None:
             same_bits(plain, found, f"{name}, call {turn}")
 
 
-@settings(max_examples=40)
+@settings(max_examples=settings().max_examples)
 @given(
     program=programs(max_lines=10),
     dtype=st.sampled_from([np.float32, np.float64]),
@@ -194,7 +194,7 @@ def test_capture_of_parts(
     same_bits(plain, run(lg.compute_graph), "captured in parts")
 
 
-@settings(max_examples=25)
+@settings(max_examples=settings().max_examples // 2)
 @given(program=programs(max_lines=5, smooth=True), realized=st.booleans())
 def test_second_derivatives_through_captured_functions(
     program: RandomProgram, realized: bool

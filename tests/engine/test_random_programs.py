@@ -388,7 +388,7 @@ def capture(line: Line) -> Callable[..., Any]:
 
 
 TestPrograms = Programs.TestCase
-TestPrograms.settings = settings(max_examples=40, stateful_step_count=30)
+TestPrograms.settings = settings(max_examples=settings().max_examples, stateful_step_count=30)
 
 
 def test_a_view_of_the_same_shape_is_another_tensor() -> None:

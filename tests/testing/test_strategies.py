@@ -75,7 +75,7 @@ def test_tensors_require_grad(t: lg.Tensor) -> None:
 # ops ------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=150)
+@settings(max_examples=2 * settings().max_examples)
 @given(op_cases())
 def test_ops_equal_their_references(case: OpCase) -> None:
     wanted = case.reference()
@@ -91,7 +91,7 @@ DIFFERENTIABLE = [
 ]  # fmt: skip
 
 
-@settings(max_examples=80)
+@settings(max_examples=settings().max_examples)
 @given(op_cases(DIFFERENTIABLE))
 def test_gradients_of_elementwise_ops(case: OpCase) -> None:
     inputs = [lg.tensor(a, requires_grad=a.dtype == np.float64) for a in case.arrays]
@@ -113,7 +113,7 @@ def test_cases_of_one_op_and_of_none() -> None:
 # programs -------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60)
+@settings(max_examples=settings().max_examples)
 @given(programs())
 def test_programs_equal_their_shadows(program: RandomProgram) -> None:
     for found, wanted in zip(program.run(), program.shadow(), strict=True):
@@ -121,7 +121,7 @@ def test_programs_equal_their_shadows(program: RandomProgram) -> None:
         np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-9, atol=1e-9)
 
 
-@settings(max_examples=40)
+@settings(max_examples=settings().max_examples)
 @given(programs(smooth=True, min_side=1, max_lines=6))
 def test_smooth_programs_have_right_gradients(program: RandomProgram) -> None:
     assert program.smooth
