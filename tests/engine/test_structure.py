@@ -14,6 +14,7 @@ from lazygrad import nn
 from lazygrad.config import config
 from lazygrad.engine import executable
 from lazygrad.engine.graph import Graph
+from lazygrad.engine.realize import WRITES, flush_writes
 
 pytestmark = pytest.mark.compiled
 
@@ -62,6 +63,7 @@ def counting() -> Iterator[Counts]:
 
         return counted
 
+    flush_writes(list(WRITES.values()))  # those that other tests left pending
     config.bump()  # what is bound already is bound again
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(executable.CompiledProgram, "bound", counted_bound)
