@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from lazygrad.config import config
+from lazygrad.runtime.dispatch import threads, uses_native
 from lazygrad.runtime.kernel import Kernel
+from lazygrad.runtime.native.ceilings import ceilings
 
 
 @dataclass(slots=True, eq=False)
@@ -47,7 +49,7 @@ class Profile:
     """The clocks of everything that ran, and how they read."""
 
     clocks: list[Clock] = field(default_factory=list)
-    flops_peak: float = 0.0  # of this machine, per second; 0 where it was not measured
+    flops_peak: float = 0.0  # of this machine, per second; 0 where it is not known
     bytes_peak: float = 0.0
 
     @property
@@ -68,8 +70,10 @@ class Profile:
                 "ms": each * 1e3, "best ms": c.best * 1e3, "share": c.seconds / self.seconds,
                 "GFLOP/s": gflops, "GB/s": gbytes, "mode": c.mode, "executor": c.executor,
             }  # fmt: skip
-            if self.flops_peak:
-                row["of peak"] = max(gflops * 1e9 / self.flops_peak, gbytes * 1e9 / self.bytes_peak)
+            peaks = ((gflops, self.flops_peak), (gbytes, self.bytes_peak))
+            shares = [rate * 1e9 / peak for rate, peak in peaks if peak]
+            if shares:
+                row["of peak"] = max(shares)
             found.append(row)
         return found
 
@@ -100,19 +104,35 @@ def new_clock(program: str, kernel: Kernel, ops: list[str], mode: str, executor:
 
 
 @contextmanager
-def profile(flops_peak: float = 0.0, bytes_peak: float = 0.0) -> Iterator[Profile]:
+def profile(flops_peak: float | None = None, bytes_peak: float | None = None) -> Iterator[Profile]:
     """Time every kernel that runs in the block; print the result, or read its `rows()`.
 
+    Each kernel is compared with the peaks of the machine: operations and bytes a second. For
+    machine code they are those of `lazygrad machine`, measured once and kept on disk (a few
+    seconds the first time); for other executors they are not known unless given.
+
     >>> import lazygrad as lg
-    >>> with lg.profile() as p:
+    >>> with lg.profile(flops_peak=1e11, bytes_peak=1e10) as p:
     ...     _ = (lg.ones(3) * 2).numpy()
     >>> [r["ops"] for r in p.rows()]
     ['mul']
     """
-    found = Profile(flops_peak=flops_peak, bytes_peak=bytes_peak)
+    flops, nbytes = (0.0, 0.0) if None not in (flops_peak, bytes_peak) else _peaks()
+    found = Profile(
+        flops_peak=flops if flops_peak is None else flops_peak,
+        bytes_peak=nbytes if bytes_peak is None else bytes_peak,
+    )
     _active.append(found)
     try:
         with config.override(profile=next(_numbers)):
             yield found
     finally:
         _active.remove(found)
+
+
+def _peaks() -> tuple[float, float]:
+    """Operations and bytes a second of this machine on as many threads as programs use."""
+    if not uses_native():
+        return 0.0, 0.0
+    measured, several = ceilings(), threads() > 1
+    return measured.flops[several], measured.read[several]
