@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -36,35 +36,7 @@ def _function(activation: Activation) -> Callable[[Tensor], Tensor]:
 class _Layer(Module):
     """What encoder and decoder layers have in common: blocks around which the input goes on."""
 
-    def _feed_forward_of(
-        self, d_model: int, dim_feedforward: int, dropout: float, bias: bool, device: Any,
-        dtype: DTypeLike | None,
-    ) -> None:  # fmt: skip
-        self.linear1 = Linear(d_model, dim_feedforward, bias, device, dtype)
-        self.dropout = Dropout(dropout)
-        self.linear2 = Linear(dim_feedforward, d_model, bias, device, dtype)
-
-    def _around(
-        self, x: Tensor, block: Callable[[Tensor], Tensor], norm: Module, dropout: Module
-    ) -> Tensor:
-        """A block with its norm, dropout, and the way around it."""
-        if self.norm_first:
-            return x + dropout(block(norm(x)))  # type: ignore[no-any-return]
-        return norm(x + dropout(block(x)))  # type: ignore[no-any-return]
-
-    def _feed_forward(self, x: Tensor) -> Tensor:
-        hidden = self.dropout(self.activation(self.linear1(x)))
-        return self.linear2(hidden)  # type: ignore[no-any-return]
-
-
-class TransformerEncoderLayer(_Layer):
-    """Self-attention and a feed-forward network.
-
-    >>> import lazygrad as lg
-    >>> layer = lg.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-    >>> layer(lg.ones(3, 5, 8)).shape
-    (3, 5, 8)
-    """
+    attentions: ClassVar[tuple[str, ...]]  # each has a norm and a dropout, as the network behind
 
     def __init__(
         self,
@@ -80,14 +52,47 @@ class TransformerEncoderLayer(_Layer):
         device: Any = None,
         dtype: DTypeLike | None = None,
     ) -> None:
-        self.self_attn = MultiheadAttention(
-            d_model, nhead, dropout, bias, batch_first=batch_first, device=device, dtype=dtype
-        )
-        self._feed_forward_of(d_model, dim_feedforward, dropout, bias, device, dtype)
+        for name in self.attentions:
+            made = MultiheadAttention(
+                d_model, nhead, dropout, bias, batch_first=batch_first, device=device, dtype=dtype
+            )
+            setattr(self, name, made)
+        self.linear1 = Linear(d_model, dim_feedforward, bias, device, dtype)
+        self.dropout = Dropout(dropout)
+        self.linear2 = Linear(dim_feedforward, d_model, bias, device, dtype)
         self.norm_first, self.activation = norm_first, _function(activation)
-        for name in ("norm1", "norm2"):
-            setattr(self, name, LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype))
-        self.dropout1, self.dropout2 = Dropout(dropout), Dropout(dropout)
+        blocks = range(1, len(self.attentions) + 2)
+        for k in blocks:
+            setattr(self, f"norm{k}", LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype))
+        for k in blocks:
+            setattr(self, f"dropout{k}", Dropout(dropout))
+
+    def _around(
+        self, x: Tensor, block: Callable[[Tensor], Tensor], norm: Module, dropout: Module
+    ) -> Tensor:
+        """A block with its norm, dropout, and the way around it."""
+        found: Tensor
+        if self.norm_first:
+            found = x + dropout(block(norm(x)))
+        else:
+            found = norm(x + dropout(block(x)))
+        return found
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.linear2(self.dropout(self.activation(self.linear1(x))))
+        return found
+
+
+class TransformerEncoderLayer(_Layer):
+    """Self-attention and a feed-forward network.
+
+    >>> import lazygrad as lg
+    >>> layer = lg.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    >>> layer(lg.ones(3, 5, 8)).shape
+    (3, 5, 8)
+    """
+
+    attentions: ClassVar[tuple[str, ...]] = ("self_attn",)
 
     def forward(
         self,
@@ -111,31 +116,7 @@ class TransformerEncoderLayer(_Layer):
 class TransformerDecoderLayer(_Layer):
     """Self-attention, attention to the output of an encoder, and a feed-forward network."""
 
-    def __init__(
-        self,
-        d_model: int,
-        nhead: int,
-        dim_feedforward: int = 2048,
-        dropout: float = 0.1,
-        activation: Activation = F.relu,
-        layer_norm_eps: float = 1e-5,
-        batch_first: bool = False,
-        norm_first: bool = False,
-        bias: bool = True,
-        device: Any = None,
-        dtype: DTypeLike | None = None,
-    ) -> None:
-        for name in ("self_attn", "multihead_attn"):
-            made = MultiheadAttention(
-                d_model, nhead, dropout, bias, batch_first=batch_first, device=device, dtype=dtype
-            )
-            setattr(self, name, made)
-        self._feed_forward_of(d_model, dim_feedforward, dropout, bias, device, dtype)
-        self.norm_first, self.activation = norm_first, _function(activation)
-        for name in ("norm1", "norm2", "norm3"):
-            setattr(self, name, LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype))
-        for name in ("dropout1", "dropout2", "dropout3"):
-            setattr(self, name, Dropout(dropout))
+    attentions: ClassVar[tuple[str, ...]] = ("self_attn", "multihead_attn")
 
     def forward(
         self,
@@ -296,7 +277,8 @@ class Transformer(Module):
     ) -> Tensor:
         """The shape of `tgt`."""
         memory = self.encoder(src, src_mask, src_key_padding_mask, src_is_causal)
-        return self.decoder(  # type: ignore[no-any-return]
+        found: Tensor = self.decoder(
             tgt, memory, tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask,
             tgt_is_causal, memory_is_causal,
         )  # fmt: skip
+        return found
