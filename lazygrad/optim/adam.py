@@ -9,6 +9,34 @@ from lazygrad.engine.tensor import Tensor
 from lazygrad.optim.optimizer import Hyper, Moments, On, Optimizer, Scalars
 
 
+def decay_share(lr: Tensor, decay: Tensor, on: On) -> Scalars:
+    """What `decayed` multiplies the parameter by."""
+    if "weight_decay" not in on:
+        return {}
+    return {"decay": 1 - lr * decay if "decoupled_weight_decay" in on else decay}
+
+
+def decayed(param: Tensor, grad: Tensor, s: Scalars, on: On) -> tuple[Tensor, Tensor]:
+    """Parameter and gradient after weight decay, which is added to one of them."""
+    if "weight_decay" not in on:
+        return param, grad
+    if "decoupled_weight_decay" in on:
+        return param * s["decay"], grad
+    return param, grad + param * s["decay"]
+
+
+def mean_shares(beta1: Tensor, beta2: Tensor) -> Scalars:
+    """What `running_means` multiplies by."""
+    return {"grad_share": 1 - beta1, "beta2": beta2, "square_share": 1 - beta2}
+
+
+def running_means(grad: Tensor, state: Moments, s: Scalars) -> tuple[Tensor, Tensor]:
+    """The running means of the gradient and of its square with this gradient in them."""
+    mean = state["exp_avg"]
+    mean = mean + (grad - mean) * s["grad_share"]
+    return mean, state["exp_avg_sq"] * s["beta2"] + grad * grad * s["square_share"]
+
+
 class Adam(Optimizer):
     """Adam (Kingma and Ba 2015): steps scaled by running means of gradient and squared gradient.
 
@@ -67,29 +95,19 @@ class Adam(Optimizer):
         beta1, beta2 = hyper["betas"]
         assert step is not None
         s = {
-            "grad_share": 1 - beta1,
-            "beta2": beta2,
-            "square_share": 1 - beta2,
+            **mean_shares(beta1, beta2),
             "step_size": lr / (1 - beta1**step),
             "correction": (1 - beta2**step).sqrt(),
             "eps": eps,
         }
-        if "weight_decay" in on:
-            s["decay"] = 1 - lr * decay if "decoupled_weight_decay" in on else decay
-        return s
+        return s | decay_share(lr, decay, on)
 
     def update(
         self, param: Tensor, grad: Tensor, state: Moments, s: Scalars, on: On
     ) -> tuple[Tensor, Moments]:
         """One step of PyTorch's single-tensor formula."""
-        if "weight_decay" in on:
-            if "decoupled_weight_decay" in on:
-                param = param * s["decay"]
-            else:
-                grad = grad + param * s["decay"]
-        mean = state["exp_avg"]
-        mean = mean + (grad - mean) * s["grad_share"]
-        square = state["exp_avg_sq"] * s["beta2"] + grad * grad * s["square_share"]
+        param, grad = decayed(param, grad, s, on)
+        mean, square = running_means(grad, state, s)
         new = {"exp_avg": mean, "exp_avg_sq": square}
         largest = square
         if "amsgrad" in on:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from lazygrad.engine.tensor import Tensor
+from lazygrad.optim.adam import decay_share, decayed, mean_shares, running_means
 from lazygrad.optim.group import ParamGroup
 from lazygrad.optim.optimizer import Hyper, Moments, On, Optimizer, Scalars
 
@@ -82,30 +83,20 @@ class NAdam(Optimizer):
         product = product * mu
         s = {
             "mu_product": product,
-            "grad_share": 1 - beta1,
-            "beta2": beta2,
-            "square_share": 1 - beta2,
+            **mean_shares(beta1, beta2),
             "grad_size": lr * (1 - mu) / (1 - product),
             "mean_size": lr * following / (1 - product * following),
             "correction": 1 - beta2**step,
             "eps": eps,
         }
-        if "weight_decay" in on:
-            s["decay"] = 1 - lr * decay if "decoupled_weight_decay" in on else decay
-        return s
+        return s | decay_share(lr, decay, on)
 
     def update(
         self, param: Tensor, grad: Tensor, state: Moments, s: Scalars, on: On
     ) -> tuple[Tensor, Moments]:
         """One step of PyTorch's single-tensor formula."""
-        if "weight_decay" in on:
-            if "decoupled_weight_decay" in on:
-                param = param * s["decay"]
-            else:
-                grad = grad + param * s["decay"]
-        mean = state["exp_avg"]
-        mean = mean + (grad - mean) * s["grad_share"]
-        square = state["exp_avg_sq"] * s["beta2"] + grad * grad * s["square_share"]
+        param, grad = decayed(param, grad, s, on)
+        mean, square = running_means(grad, state, s)
         scale = (square / s["correction"]).sqrt() + s["eps"]
         param = param - grad * s["grad_size"] / scale - mean * s["mean_size"] / scale
         return param, {"exp_avg": mean, "exp_avg_sq": square}
