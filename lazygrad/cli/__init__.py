@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     args = parser().parse_args(argv)
     try:
-        return args.run(args)  # type: ignore[no-any-return]
+        status: int = args.run(args)
+        return status
     except (LazygradError, OSError) as error:
         print(f"lazygrad: error: {error}", file=sys.stderr)
         return 1

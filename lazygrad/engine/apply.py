@@ -156,7 +156,9 @@ def _as_operand(x: Any, tensor_type: type, op: OpDef) -> Any:
     )
 
 
-def append(tensor_type: Any, op: OpDef, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+def append(
+    tensor_type: type[Tensor], op: OpDef, operands: Sequence[Any], attrs: Mapping[str, Any]
+) -> Tensor:
     """Append a node of `op`; the heart of every operation."""
     tensors = []
     for x in operands:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from itertools import pairwise
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 from lazygrad.engine.graph import HANDLES, HOOKS, Node
@@ -100,6 +102,13 @@ def pullback(
     return _Walk(seeds, wanted, create_graph, gathered).run()
 
 
+def _spread(patch: Patch, shape: Shape) -> Tensor:
+    """A patch in zeros of `shape`."""
+    where = {"starts": patch.starts, "stops": patch.stops, "steps": patch.steps}
+    spread: Tensor = patch.value.new_zeros(shape).apply(SLICE_SET, patch.value, **where)
+    return spread
+
+
 def assembled(patches: Sequence[Patch], shape: Shape) -> Tensor:
     """The sum of patches of a tensor of `shape`.
 
@@ -109,12 +118,8 @@ def assembled(patches: Sequence[Patch], shape: Shape) -> Tensor:
     """
     line = _line(patches, shape) if len(patches) > 1 else None
     if line is None:
-        total: Any = None
-        for p in patches:
-            where = {"starts": p.starts, "stops": p.stops, "steps": p.steps}
-            spread = p.value.new_zeros(shape).apply(SLICE_SET, p.value, **where)
-            total = spread if total is None else total + spread
-        return total  # type: ignore[no-any-return]
+        total: Tensor = reduce(add, (_spread(p, shape) for p in patches))
+        return total
     axis, pieces = line
     parts: list[Tensor] = []
     end = 0

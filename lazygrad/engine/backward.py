@@ -36,7 +36,7 @@ def _seed(root: Tensor, gradient: Tensor | None) -> Tensor:
             " pass gradient=, or reduce it with .sum() or .mean()"
         )
     graph = _graph_of(root)
-    return HOOKS.wrap(one_like(graph, root))  # type: ignore[no-any-return]
+    return HOOKS.wrap(one_like(graph, root))
 
 
 def _graph_of(t: Tensor) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, NamedTuple
 
 
@@ -41,9 +42,9 @@ def binding_of(fn: Callable[..., Any]) -> Callable[..., Arguments]:
     source = f"def bind{header}: return ({''.join(args)}), {{{''.join(kwargs)}}}"
     space: dict[str, Any] = {}
     exec(source, space)
-    bind: Any = space["bind"]
+    bind: FunctionType = space["bind"]
     bind.__name__ = bind.__qualname__ = name  # which errors about arguments name
     given = [p for p in parameters if p.default is not p.empty]
     bind.__defaults__ = tuple(p.default for p in given if p.kind in positional)
     bind.__kwdefaults__ = {p.name: p.default for p in given if p.kind is p.KEYWORD_ONLY}
-    return bind  # type: ignore[no-any-return]
+    return bind

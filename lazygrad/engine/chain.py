@@ -434,7 +434,8 @@ class LazyTensor(Tensor):
         if type(source) is Call and source.values is not None and STATE.capture is None:
             array = source.values[index]
             if array.ndim == 0:
-                return array.item()  # type: ignore[no-any-return]
+                number: bool | int | float = array.item()
+                return number
         return super().item()
 
     def __float__(self) -> float:

@@ -173,7 +173,7 @@ def _full(
 
 
 def _constant(value: Any, dtype: DType) -> Tensor:
-    return HOOKS.wrap(choose_graph(()).constant(value, dtype))  # type: ignore[no-any-return]
+    return HOOKS.wrap(choose_graph(()).constant(value, dtype))
 
 
 def zeros(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from sys import getrefcount
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from lazygrad.engine.methods.gradient import SharedGradient
 from lazygrad.engine.modes import LOCK
 from lazygrad.engine.tensor import Tensor
 from lazygrad.ops.opdef import Array
+
+if TYPE_CHECKING:
+    from lazygrad.engine.storage import Storage
 
 
 class Gradients(SharedGradient):
@@ -152,7 +155,7 @@ class Gradients(SharedGradient):
                     leaf._gradient = gradient
 
     @property
-    def is_none(self) -> bool:  # type: ignore[override]  # it only has to be readable
+    def is_none(self) -> bool:
         """Whether the gradients are None."""
         return self.cleared
 
@@ -182,15 +185,17 @@ class Gradients(SharedGradient):
             held += 1  # the leaf has dropped it: who else holds it is somebody else
         if held > _HELD or owned > _OWNED or seen > _SEEN:
             return False
-        storage = self._tensors[k]._storage if owned else None  # type: ignore[union-attr]
+        given: Any = self._tensors[k]
+        storage: Storage | None = given._storage if owned else None
         return storage is None or (storage.exported is None and storage.pending is None)
 
     def counts(self, k: int) -> tuple[int, int, int]:
         """How often gradient `k`, its storage and its version are referred to (no storage: 0)."""
-        if type(self._tensors[k]) is ValueTensor:
-            return getrefcount(self._tensors[k]), 0, 0
-        storage: Any = self._tensors[k]._storage  # type: ignore[union-attr]
-        return getrefcount(self._tensors[k]), getrefcount(storage), storage.references()
+        given: Any = self._tensors[k]
+        if type(given) is ValueTensor:
+            return getrefcount(given), 0, 0
+        storage: Storage = given._storage
+        return getrefcount(given), getrefcount(storage), storage.references()
 
 
 def _baseline() -> tuple[int, int, int]:

@@ -27,6 +27,9 @@ from lazygrad.ops.opdef import Array, Kind, OpDef
 from lazygrad.ops.source import CONST, DATA, LITERAL, LITERAL_VALUES, PARAM
 from lazygrad.shapes import Shape
 
+if TYPE_CHECKING:
+    from lazygrad.engine.tensor import Tensor
+
 PACKAGE = os.path.dirname(os.path.dirname(__file__))  # as code objects name their files
 _ids = itertools.count(1)
 NO_ATTRS: Mapping[str, Any] = {}
@@ -35,8 +38,8 @@ NO_ATTRS: Mapping[str, Any] = {}
 class Hooks:
     """What later modules plug in: this one is imported by all of them."""
 
-    wrap: Callable[[Node], Any]  # the tensor that stands for a node
-    tensor: type[Any]  # `Tensor`
+    wrap: Callable[[Node], Tensor]  # the tensor that stands for a node
+    tensor: type[Tensor]
     generator: Callable[[], Any]  # the default random stream
     call_vjp: Callable[[Node, dict[int, Any], set[int], dict[int, Any]], dict[int, Any]]
     realize_graph: Callable[[Graph], None]
@@ -124,7 +127,7 @@ class Node:
 def user_site() -> tuple[CodeType, int] | None:
     """The innermost frame outside of lazygrad, as (code, line)."""
     if STATE.site is not None:
-        return STATE.site  # type: ignore[no-any-return]
+        return STATE.site
     frame = sys._getframe(3)  # append and its caller are always lazygrad's own
     while frame.f_code.co_filename.startswith(PACKAGE):
         if frame.f_back is None:
@@ -356,7 +359,7 @@ class Graph:
         held = self.values.get(node.id)
         if held is None:
             raise InternalError(f"{node} has no value")
-        return held.array() if type(held) is Ref else held  # type: ignore[return-value]
+        return held.array() if isinstance(held, Ref) else held
 
     def freeze(self) -> Self:
         """No node can be appended any more."""

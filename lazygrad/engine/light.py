@@ -47,13 +47,14 @@ class ValueTensor(LightTensor):
     __slots__ = ()
 
     @staticmethod
-    def _make(value: Any) -> Array:
-        return value  # type: ignore[no-any-return]
+    def _make(value: Array) -> Array:
+        return value
 
     def item(self) -> bool | int | float:
         """The value of a tensor with one element, as a Python number."""
         if STATE.capture is None and isinstance(value := self._lazy, np.ndarray) and not value.ndim:
-            return value.item()  # type: ignore[no-any-return]
+            number: bool | int | float = value.item()
+            return number
         return super().item()
 
     def __float__(self) -> float:
@@ -73,7 +74,8 @@ class NumberTensor(LightTensor):
     def item(self) -> bool | int | float:
         """The value, as a Python number."""
         if STATE.capture is None and (value := self._lazy) is not None:
-            return value  # type: ignore[no-any-return]
+            number: bool | int | float = value
+            return number
         return super().item()
 
     def __float__(self) -> float:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from types import CodeType
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 if TYPE_CHECKING:
     from lazygrad.engine.capture import Capture
     from lazygrad.engine.graph import Graph
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class State(threading.local):
@@ -24,7 +26,9 @@ class State(threading.local):
     graph: Graph | None = None  # the current graph; None until the first node
     default: Graph | None = None  # what `set_default_graph` chose
     capture: Capture | None = None  # the innermost capture in progress
-    site: Any = None  # overrides the user's line while gradients are written
+    site: tuple[CodeType, int] | None = (
+        None  # overrides the user's line while gradients are written
+    )
     anomaly: bool = False  # look for NaNs before each program runs
     busy: bool = False  # realizing: nodes are written for planning only, nothing may be flushed
     trace: bool = False  # inside a trace of a subgraph: nothing may be realized
@@ -34,7 +38,7 @@ STATE = State()
 LOCK = threading.RLock()  # realizing, capturing and replaying are serialised
 
 
-def serialised(fn: F) -> F:
+def serialised(fn: Callable[P, R]) -> Callable[P, R]:
     """One thread at a time: what a realization drops is what no pending tensor of any thread needs.
 
     Nodes that are written one after the other, like those of a backward pass, have to be complete
@@ -42,11 +46,11 @@ def serialised(fn: F) -> F:
     """
 
     @functools.wraps(fn)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         with LOCK:
             return fn(*args, **kwargs)
 
-    return wrapped  # type: ignore[return-value]  # wraps keeps the signature
+    return wrapped
 
 
 class _GradMode:
@@ -65,13 +69,13 @@ class _GradMode:
     def __exit__(self, *exc: object) -> None:
         STATE.grad = self._before.pop()
 
-    def __call__(self, fn: F) -> F:
+    def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(fn)
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
+        def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
             with type(self)():
                 return fn(*args, **kwargs)
 
-        return wrapped  # type: ignore[return-value]  # wraps keeps the signature
+        return wrapped
 
 
 class no_grad(_GradMode):

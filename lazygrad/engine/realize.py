@@ -361,7 +361,8 @@ class _Run:
             return value_of(self.nodes[what])
         if kind == "inner":
             return value_of(what)
-        return self.writes[what][1].current()  # type: ignore[no-any-return]
+        _, storage = self.writes[int(what)]
+        return storage.current()
 
 
 def _settle(nodes: list[Node]) -> None:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 def program_of(body: Any) -> Program:
     """The program that last ran a body, or one compiled for it alone."""
-    if body.program is not None:
-        return body.program  # type: ignore[no-any-return]
+    ran: Program | None = body.program
+    if ran is not None:
+        return ran
     inputs = {n.id for n in body.inputs}
     nodes = [*body.inputs, *body.nodes]
     position = {n.id: i for i, n in enumerate(nodes)}

@@ -221,7 +221,7 @@ class Tensor(
 
     def apply(self, op: OpDef, *others: Any, **attrs: Any) -> Tensor:
         """Append a node of `op` with this tensor as its first input."""
-        return _apply.append(Tensor, op, (self, *others), attrs)  # type: ignore[no-any-return]
+        return _apply.append(Tensor, op, (self, *others), attrs)
 
     @property
     def shape(self) -> Shape:
@@ -353,7 +353,8 @@ class Tensor(
         array = self._array()
         if array.size != 1:
             raise ShapeError(f"item() needs one element, this tensor has shape {self.shape}")
-        return array.item()  # type: ignore[no-any-return]
+        number: bool | int | float = array.item()
+        return number
 
     def tolist(self) -> Any:
         """Its value as nested lists."""
@@ -432,7 +433,7 @@ def user_site_text() -> str:
 
 def apply(op: OpDef, *operands: Any, **attrs: Any) -> Tensor:
     """Append a node of `op` over tensors, arrays and numbers."""
-    return _apply.append(Tensor, op, operands, attrs)  # type: ignore[no-any-return]
+    return _apply.append(Tensor, op, operands, attrs)
 
 
 def state(value: Any, dtype: DTypeLike | None = None, name: str = "") -> Tensor:

@@ -21,7 +21,8 @@ class _Numbered(Module, Generic[T]):
     _kind = "_modules"
 
     def _entries_of(self) -> dict[str, T]:
-        return self.__dict__[self._kind]  # type: ignore[no-any-return]
+        found: dict[str, T] = self.__dict__[self._kind]
+        return found
 
     def _position(self, index: int) -> int:
         size = len(self)
@@ -201,7 +202,8 @@ class _Keyed(Module, Generic[T]):
         self.update(entries or {})
 
     def _entries_of(self) -> dict[str, T]:
-        return self.__dict__[self._kind]  # type: ignore[no-any-return]
+        found: dict[str, T] = self.__dict__[self._kind]
+        return found
 
     def __getitem__(self, key: str) -> T:
         return self._entries_of()[key]

@@ -129,4 +129,5 @@ class Tree:
         module = self.get_submodule(path)
         if name not in module._buffers:
             raise UnknownAttributeError(f"{target!r} is not a buffer")
-        return getattr(module, name)  # type: ignore[no-any-return]
+        found: Tensor = getattr(module, name)
+        return found

@@ -218,7 +218,8 @@ class Optimizer:
     @property
     def lr(self) -> float:
         """The learning rate of the first group; assigning sets that of all groups."""
-        return self.param_groups[0]["lr"]  # type: ignore[no-any-return]
+        found: float = self.param_groups[0]["lr"]
+        return found
 
     @lr.setter
     def lr(self, value: float) -> None:

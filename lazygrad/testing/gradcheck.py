@@ -72,7 +72,8 @@ class _Check:
             raise GradcheckError(
                 f"input {i} is {x.shape} {x.dtype}, its gradient is {g.shape} {g.dtype}"
             )
-        return g.numpy(copy=True)  # type: ignore[no-any-return]
+        found: Array = g.numpy(copy=True)
+        return found
 
     def _projected(
         self, differentiable: list[bool], cotangents: list[Array]

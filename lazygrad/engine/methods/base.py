@@ -59,7 +59,7 @@ class Methods:
             return self._number(other)  # type: ignore[arg-type]  # NumPy's scalars are numbers too
         if isinstance(other, Iterable) and any(isinstance(x, Methods) for x in other):
             raise DTypeError("a list of tensors is no operand; use stack() or cat()")
-        return HOOKS.tensor(to_array(other, infer=True))  # type: ignore[no-any-return]
+        return HOOKS.tensor(to_array(other, infer=True))
 
     def _alike(self, other: Any) -> Tensor:
         """Another operand as a tensor of the dtype of this one."""
@@ -76,13 +76,13 @@ class Methods:
             kind = float64  # all of its digits, until it meets a tensor
         converted = value if dtype is None else kind.dtype.type(value).item()
         graph = choose_graph((self._self,))
-        return HOOKS.wrap(graph.constant(converted, kind, dtype is None))  # type: ignore[no-any-return]
+        return HOOKS.wrap(graph.constant(converted, kind, dtype is None))
 
     def _iota(self, shape: Shape, axis: int) -> Tensor:
         """0, 1, 2, ... along `axis`, int64, beside this tensor."""
         attrs = {"shape": shape, "dtype": int64, "axis": axis}
         node = choose_graph((self._self,)).append(IOTA, (), attrs)
-        return HOOKS.wrap(node)  # type: ignore[no-any-return]
+        return HOOKS.wrap(node)
 
 
 OPERANDS = (Methods, bool, int, float, np.ndarray, np.generic)

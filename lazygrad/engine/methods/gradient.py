@@ -27,7 +27,11 @@ class SharedGradient:
     """What stands in `.grad` of many leaves at once, see engine/gradients.py."""
 
     __slots__ = ()
-    is_none: bool
+
+    @property
+    def is_none(self) -> bool:
+        """Whether the gradients are None."""
+        raise NotImplementedError
 
     def settle(self) -> None:
         """Give every leaf a gradient of its own, or None."""
