@@ -28,6 +28,7 @@ from lazygrad.engine.result import Given, Made
 from lazygrad.engine.signature import ARRAY, FLOAT, TENSOR, Argument
 from lazygrad.engine.storage import WATCH
 from lazygrad.engine.tensor import Tensor
+from lazygrad.engine.turn import fresh_lines, run_lines
 
 if TYPE_CHECKING:
     from lazygrad.engine.compute_graph import Entry
@@ -265,11 +266,13 @@ def _step_binder(w: Writer, replay: Replay) -> Binder:
         w.check(i, True)
     fill, draw, undo = _fill(w, replay)
     emptied = [i for i, _ in steady.slots] + [i for i, _, _ in steady.fresh]
-    made = []
     start = min([i for i, _, _ in steady.fresh] + steady.numbers, default=0)
-    for i, shape, dtype in steady.fresh:
-        fill.append(f"arrays[{i}] = r{i - start} = empty({shape}, {w.name(np.dtype(dtype))})")
-        made.append((i - start, "ValueTensor", f"r{i - start}"))
+    lines, results = fresh_lines(steady, w.name)
+    fill += lines
+    made = [
+        (i - start, "ValueTensor", result)
+        for (i, _, _), result in zip(steady.fresh, results, strict=True)
+    ]
     for i in steady.numbers:
         kind = w.name(number_class(steady.arrays[i].dtype))
         made.append((i - start, kind, f"arrays[{i}].item()"))
@@ -277,10 +280,7 @@ def _step_binder(w: Writer, replay: Replay) -> Binder:
     if replay.gradients is not None:
         body.append("grads = steady.renew() if seen else None")
     body += [*draw, "steady.count = -1  # not to be entered twice"]
-    body += [*fill, "try:", "    steady.run(arrays)"]
-    if undo:
-        body += ["except BaseException:", *(f"    {line}" for line in undo), "    raise"]
-    body += ["finally:", *(f"    arrays[{i}] = None" for i in emptied), "    steady.count = count"]
+    body += [*fill, *run_lines(emptied, undo)]
     if replay.gradients is not None:
         body += ["if seen: steady.renewed(grads)", "gradients.cleared = False"]
     for k, kind, value in made:
@@ -336,21 +336,26 @@ def _call_binder(w: Writer, replay: Replay) -> Binder:
         streams[generator] = k
         body.append(f"n{k} = {w.name(generator)}.take({count})")
     given = []
+    plain = True
     for source in captured.inputs:
         if source.kind == "random":
+            plain = False
             k = streams[source.what]
             given.append(f"({w.name(source.what)}._seed, n{k} + {source.index})")
         elif source.kind == "arg":
             arg, a = w.arguments[source.index], w.leaves[source.index]
             if arg.kind == TENSOR:
+                plain = False
                 given.append(f"{a}s.ref")
                 continue
-            b = f"b{len(given)}"
-            pool = w.name(replay.pool(arg, source.index))
-            body += [f"{b} = {pool}.take()", f"np.copyto({b}, {a})"]
+            b, pool = f"b{len(given)}", w.name(replay.pool(arg, source.index))
+            if arg.kind == ARRAY:
+                body.append(f"{b} = {pool}.copy({a})")
+            else:
+                body += [f"{b} = {pool}.take()", f"{b}[()] = {a}"]
             given.append(b)
     requires = w.entry.signature[3] and bool(replay.leaf_inputs)
-    body.append(f"call = Call(replay, [{', '.join(given)}], default_graph(), {requires})")
+    body.append(f"call = Call(replay, [{', '.join(given)}], {plain}, default_graph(), {requires})")
     if captured.results == 1:
         body.append("t0 = call.result()")
     else:

@@ -78,13 +78,16 @@ class Call:
     """
 
     __slots__ = (
-        "__weakref__", "back", "given", "graph", "handles", "node", "pins", "replay",
+        "__weakref__", "back", "given", "graph", "handles", "node", "pins", "plain", "replay",
         "requires_grad", "values",
     )  # fmt: skip
 
-    def __init__(self, replay: Replay, given: list[Feed], graph: Graph, requires: bool) -> None:
+    def __init__(
+        self, replay: Replay, given: list[Feed], plain: bool, graph: Graph, requires: bool
+    ) -> None:
         self.replay = replay
         self.given = given
+        self.plain = plain  # only arrays were given
         self.graph = graph
         self.requires_grad = requires
         self.pins: Pins | None = None
@@ -143,6 +146,10 @@ class Call:
         if type(what) is Ref:
             return what.array()
         return np.array(what, np.uint64) if type(what) is tuple else what
+
+    def arrays(self) -> list[Array]:
+        """The arrays of all arguments."""
+        return self.given if self.plain else [self.feed(i) for i in range(len(self.given))]
 
     def _feeds(self) -> list[Feed]:
         """What each input is, in their order."""
@@ -209,20 +216,18 @@ class Call:
 
         With `assign` old gradients are replaced, not added to.
         """
-        if not self.is_open or self.back is not None or not self.requires_grad:
+        if self.node is not None or self.values is not None or self.back is not None:
+            return False
+        if not self.requires_grad:
             return False
         found = self.replay.shared.get(root)
-        if found is None or not (
-            found[1].joined
-            and (found[1].cleared or assign)
-            and found[1].waiting is None
-            and found[1].plain_at == config.epoch
-        ):
+        if found is None or not found[1].awaits(assign):
             found = self._share(root, assign)
             if found is None:
                 return False
-        self.back = BackCall(self, root, *found)
-        found[1].wait(self.back)
+        vjp, shared = found
+        self.back = BackCall(self, root, vjp, shared)
+        shared.wait(self.back)
         return True
 
     def _share(self, root: int, assign: bool) -> tuple[Vjp, Gradients] | None:
@@ -248,7 +253,8 @@ class Call:
         """Compute the results of a call that needs no gradient."""
         replay, step = self.replay, self.replay.alone()
         if replay.steady is not None and replay.steady.holds():
-            self.finish(replay.steady.again(self.feed))
+            steady = replay.steady
+            self.finish(steady.turn(steady, self.arrays()))
             return
         outputs = [np.empty(shape, dtype) for shape, dtype in step.results]
         step.run(lambda kind, place: self.feed(place), outputs)
@@ -260,7 +266,10 @@ class Call:
         self.values = outputs
         if self.pins is not None:
             self.pins.release()
-        self.given = [f if type(f) is not np.ndarray else None for f in self.given]
+        if self.plain:
+            self.given = [None] * len(self.given)
+        else:
+            self.given = [f if type(f) is not np.ndarray else None for f in self.given]
 
 
 class BackCall:
@@ -538,12 +547,14 @@ class Chain:
             steady is not None
             and steady.holds()
             and shared.waiting is back
-            and steady.fits(shared)
-            and not WATCH.is_read(by=call)
+            and (steady.version == shared.version or steady.fits(shared))
+            and ((reader := WATCH.reader) is None or reader() is call or not WATCH.is_read())
         ):
             grads = None if steady.version == shared.version else steady.renew(back)
-            call.finish(steady.again(call.feed))
+            call.finish(steady.turn(steady, call.arrays()))
             WATCH.reader = None
+            if len(waiting := call.graph.calls) == 1:  # this one: it has run
+                waiting.clear()
             if grads is not None:
                 steady.renewed(grads)
             shared.waiting = None
@@ -589,15 +600,18 @@ def run_known(chains: dict[Vjp, Chain], leaf: Tensor, idle: Sequence[Tensor]) ->
     `leaf` is one of those updated, `idle` must have no gradients. Nothing else is looked at.
     """
     shared = leaf._gradient
-    if not isinstance(shared, Gradients) or STATE.trace or STATE.capture is not None or WRITES:
+    if shared.__class__ is not Gradients or STATE.trace or STATE.capture is not None or WRITES:
         return False
     back = shared.waiting
     chain = None if back is None else chains.get(back.vjp)
-    if chain is None or not back.call.is_open or back.call.has_moved():
+    if chain is None:
+        return False
+    call = back.call
+    if call.node is not None or call.values is not None or (call.pins and call.has_moved()):
         return False
     if idle and any(t._has_grad for t in idle):
         return False
-    chain.run(back.call, back)
+    chain.run(call, back)
     return True
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lazygrad.config import config
 from lazygrad.engine.latent import Held
 from lazygrad.engine.light import ValueTensor, value_tensor
 from lazygrad.engine.methods.gradient import SharedGradient
@@ -102,9 +103,19 @@ class Gradients(SharedGradient):
             self._tensors = []
             self.cleared, self.waiting = False, None
 
+    def awaits(self, assign: bool) -> bool:
+        """Whether a backward pass may begin, which finds no gradients or, with `assign`, some."""
+        return (
+            self.joined
+            and (self.cleared or assign)
+            and self.waiting is None
+            and self.plain_at == config.epoch
+        )
+
     def wait(self, back: Any) -> None:
         """The gradients of the leaves are what this backward pass will compute."""
-        self._join()
+        if not self.joined:
+            self._join()
         self.cleared, self.waiting = False, back
 
     def hand_over(self, arrays: list[Array], handles: Sequence[Any]) -> None:

@@ -45,6 +45,12 @@ class Pool:
         self.dtype = dtype
         self.arrays: list[Array] = []
 
+    def copy(self, array: Array) -> Array:
+        """The values of an array of this shape and dtype, in memory of our own."""
+        mine = self.take()
+        mine[...] = array
+        return mine
+
     def take(self) -> Array:
         """A free array, or a new one (a pool remembers the last few)."""
         for array in self.arrays:
@@ -166,9 +172,7 @@ class Replay:
     def _argument(self, arg: Argument, index: int) -> Array:
         value = arg.value
         if arg.kind == ARRAY:
-            buffer = self.pool(arg, index).take()
-            np.copyto(buffer, value)
-            return buffer
+            return self.pool(arg, index).copy(value)
         if arg.kind == FLOAT:
             buffer = self.pool(arg, index).take()
             buffer[...] = value
@@ -271,7 +275,8 @@ class Replay:
                 if storage is None or arg.value.requires_grad or storage.pending is not None:
                     return None
                 given.append(storage.ref)
-        return Call(self, given, graph, STATE.grad and bool(self.leaf_inputs))
+        plain = all(type(what) is np.ndarray for what in given)
+        return Call(self, given, plain, graph, STATE.grad and bool(self.leaf_inputs))
 
     def _append(self, arguments: list[Argument], bases: Bases) -> list[Tensor]:
         captured = self.captured

@@ -22,6 +22,7 @@ from lazygrad.engine.light import is_number
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.realize import BACKLOG, WRITES, flush_writes, pins_before_step
 from lazygrad.engine.storage import WATCH, Ref, Storage
+from lazygrad.engine.turn import turn_of
 from lazygrad.ops.opdef import Array
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ class Step:
         """One run into these output arrays; states move to their next versions."""
         if config.epoch != self.epoch:
             self.program = self._compile()  # a setting may have changed; usually a cache hit
+        if WRITES and self.writes:  # a step carries out what others left to be written
+            flush_writes(list(WRITES.values()))
         for s in self.storages:
             if s.pending is not None:
                 flush_writes(self.storages)
@@ -136,7 +139,7 @@ class Steady:
 
     __slots__ = (
         "arrays", "count", "epoch", "first", "fresh", "gradients", "held", "numbers", "run",
-        "slots", "turns", "version",
+        "slots", "turn", "turns", "version",
     )  # fmt: skip
 
     def __init__(self, step: Step, gradients: Gradients | None, numbers: bool) -> None:
@@ -158,6 +161,7 @@ class Steady:
             else:
                 self.fresh.append((place, *spec))
         self.run = step.program.bound(self.arrays)
+        self.turn = _in_binder if numbers else turn_of(self)
         self.epoch = step.epoch
         self.count = WATCH.count
         self.version = 0 if gradients is None else gradients.version
@@ -219,25 +223,6 @@ class Steady:
             and not (PENDING and self.looks())
         )
 
-    def again(self, feed: Callable[[int], Array]) -> list[Array]:
-        """Run on the arguments that `feed` gives for their places; returns the fresh outputs."""
-        arrays, outputs = self.arrays, []
-        count, self.count = self.count, -1  # not to be entered twice
-        for i, recipe in self.slots:
-            arrays[i] = feed(recipe[1])
-        for i, shape, dtype in self.fresh:
-            arrays[i] = array = np.empty(shape, dtype)
-            outputs.append(array)
-        try:
-            self.run(arrays)
-        finally:
-            for i, _ in self.slots:
-                arrays[i] = None
-            for i, _, _ in self.fresh:
-                arrays[i] = None
-            self.count = count
-        return outputs
-
     def looks(self) -> bool:
         """Whether it is time to look at what is pending, which may have become a lot.
 
@@ -245,6 +230,10 @@ class Steady:
         """
         self.turns += 1
         return self.turns % _TURNS == 0
+
+
+def _in_binder(steady: Steady, given: Sequence[Array]) -> list[Array]:
+    raise AssertionError("a whole step takes its turns in a binder")
 
 
 def _nobody(ref: Ref) -> bool:

@@ -21,7 +21,7 @@ from lazygrad.engine.body import Vjp
 from lazygrad.engine.capture import note_module
 from lazygrad.engine.chain import BackCall, Chain, run_known
 from lazygrad.engine.gradients import Gradients, clear_gradients
-from lazygrad.engine.modes import capturing, enable_grad, no_grad, serialised
+from lazygrad.engine.modes import LOCK, capturing, enable_grad, no_grad
 from lazygrad.engine.subgraph import Subgraph
 from lazygrad.engine.tensor import Tensor, state
 from lazygrad.errors import ArgumentError, ArgumentTypeError
@@ -229,7 +229,13 @@ class Optimizer:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients, or set them to zero."""
         if set_to_none and not capturing():
-            self._drop_gradients()
+            known = self._shared  # by all parameters, of late
+            if known is not None and known[0].joined and known[2] == config.epoch:
+                known[0].clear()
+                for p in known[1]:
+                    p.grad = None
+            else:
+                self._drop_gradients()
             return
         for group in self.param_groups:
             for p in group.params:
@@ -239,13 +245,6 @@ class Optimizer:
                     p.grad = p.grad.new_zeros(p.shape)
 
     def _drop_gradients(self) -> None:
-        known = self._shared
-        if known is not None and known[0].joined and known[2] == config.epoch:
-            shared, others, _ = known
-            shared.clear()
-            for p in others:
-                p.grad = None
-            return
         found, others = clear_gradients(p for group in self.param_groups for p in group.params)
         self._shared = None if found is None else (found, others, config.epoch)
 
@@ -257,14 +256,13 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        self._update()
+        with LOCK:
+            plan = self._plan
+            if plan is None or not plan.run_again():
+                self._update(plan)
         return loss
 
-    @serialised
-    def _update(self) -> None:
-        plan = self._plan
-        if plan is not None and plan.run_again():
-            return
+    def _update(self, plan: Plan | None) -> None:
         if plan is None or not plan.serves():
             plan = self._make_plan()
         if plan is not None:

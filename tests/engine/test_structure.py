@@ -14,7 +14,8 @@ from lazygrad import nn
 from lazygrad.config import config
 from lazygrad.engine import executable
 from lazygrad.engine.graph import Graph
-from lazygrad.engine.realize import WRITES, flush_writes
+from lazygrad.engine.realize import WRITES
+from lazygrad.engine.replay import Pool
 
 pytestmark = pytest.mark.compiled
 
@@ -31,7 +32,7 @@ class Counts(Counter[str]):
 def counting() -> Iterator[Counts]:
     """Counts appended ops and nodes, program runs, and bytes copied from the caller's arrays."""
     counts = Counts()
-    append, node, copyto = apply.append, Graph.append, np.copyto
+    append, node, copyto, copy = apply.append, Graph.append, np.copyto, Pool.copy
     run, bound = executable.CompiledProgram.run, executable.CompiledProgram.bound
 
     def counted_append(*args: Any, **kwargs: Any) -> Any:
@@ -45,6 +46,10 @@ def counting() -> Iterator[Counts]:
     def counted_copy(target: Any, source: Any, *args: Any, **kwargs: Any) -> Any:
         counts["copied"] += target.nbytes
         return copyto(target, source, *args, **kwargs)
+
+    def counted_own(self: Pool, array: Any) -> Any:
+        counts["copied"] += array.nbytes
+        return copy(self, array)
 
     def counted_run(self: Any, *args: Any, **kwargs: Any) -> Any:
         counts["programs"] += 1
@@ -63,13 +68,13 @@ def counting() -> Iterator[Counts]:
 
         return counted
 
-    flush_writes(list(WRITES.values()))  # those that other tests left pending
     config.bump()  # what is bound already is bound again
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(executable.CompiledProgram, "bound", counted_bound)
         patch.setattr(apply, "append", counted_append)
         patch.setattr(Graph, "append", counted_node)
         patch.setattr(np, "copyto", counted_copy)
+        patch.setattr(Pool, "copy", counted_own)
         patch.setattr(executable.CompiledProgram, "run", counted_run)
         yield counts
 
@@ -247,3 +252,17 @@ def test_explain_names_every_kernel_with_a_reason() -> None:
     assert {r["kernel"] for r in rows} - {""} == {k.name for k in step.program.kernels}
     assert all(r["reason"] for r in rows)
     assert "matmul" in text and "test_structure.py" in text
+
+
+def test_a_step_carries_out_writes_that_another_model_left() -> None:
+    task = Task()
+    step = lg.compute_graph(task.step)
+    for _ in range(3):
+        step(task.x, task.y)
+    other = nn.BatchNorm1d(FEATURES)
+    other(lg.tensor(task.x))  # nobody reads its running statistics
+    assert WRITES
+    step(task.x, task.y)
+    assert not WRITES
+    expected = 0.1 * task.x.mean(0)
+    assert np.allclose(other.running_mean.numpy(), expected, rtol=1e-5)
