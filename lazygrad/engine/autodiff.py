@@ -15,7 +15,8 @@ from itertools import pairwise
 from operator import add
 from typing import TYPE_CHECKING, Any
 
-from lazygrad.engine.graph import HANDLES, HOOKS, Node
+from lazygrad.engine.graph import HOOKS, Node
+from lazygrad.engine.handles import HANDLES
 from lazygrad.engine.modes import STATE
 from lazygrad.ops.movement import CAT, SLICE_SET
 from lazygrad.ops.opdef import Kind, Patch

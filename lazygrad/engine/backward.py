@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from lazygrad.engine.autodiff import is_leaf, owner_of, pullback, reachable
 from lazygrad.engine.body import one_like
-from lazygrad.engine.graph import HANDLES, HOOKS, Node, Saved, cut
+from lazygrad.engine.graph import HOOKS, Node, cut
+from lazygrad.engine.handles import HANDLES, Saved
 from lazygrad.engine.modes import STATE, serialised
-from lazygrad.engine.realize import is_bound, pending_set, realize_nodes, value_of
+from lazygrad.engine.pending import is_bound, pending_set, value_of
+from lazygrad.engine.realize import realize_nodes
 from lazygrad.errors import GradientError, ShapeError
 from lazygrad.ops.opdef import Kind
 from lazygrad.ops.source import DETACH

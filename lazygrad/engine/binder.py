@@ -17,12 +17,13 @@ import numpy as np
 from lazygrad.config import config
 from lazygrad.engine.calling import Named
 from lazygrad.engine.chain import Call
-from lazygrad.engine.graph import PENDING, get_default_graph
+from lazygrad.engine.graph import get_default_graph
 from lazygrad.engine.guards import NameGuards, same
+from lazygrad.engine.handles import PENDING
 from lazygrad.engine.light import ValueTensor, number_class
 from lazygrad.engine.modes import LOCK, STATE
+from lazygrad.engine.pending import WRITES
 from lazygrad.engine.pytree import LEAF
-from lazygrad.engine.realize import WRITES
 from lazygrad.engine.replay import Replay
 from lazygrad.engine.result import Given, Made
 from lazygrad.engine.signature import ARRAY, FLOAT, TENSOR, Argument

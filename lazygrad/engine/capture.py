@@ -16,7 +16,8 @@ import numpy as np
 
 from lazygrad.dtypes import uint64
 from lazygrad.engine.body import Body, between
-from lazygrad.engine.graph import HOOKS, Graph, Node, mark_realized
+from lazygrad.engine.graph import HOOKS, Graph, Node
+from lazygrad.engine.handles import mark_realized
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.storage import Storage
 from lazygrad.errors import CaptureError

@@ -19,12 +19,13 @@ import numpy as np
 from lazygrad.config import config
 from lazygrad.engine.body import Vjp, append_call, one_like, project
 from lazygrad.engine.gradients import Gradients
-from lazygrad.engine.graph import Graph, Node, Saved, register_handle
+from lazygrad.engine.graph import Graph, Node
+from lazygrad.engine.handles import Saved, register_handle
 from lazygrad.engine.latent import Held
 from lazygrad.engine.light import SLOTS
 from lazygrad.engine.modes import LOCK, STATE
+from lazygrad.engine.pending import WRITES
 from lazygrad.engine.random import key_node
-from lazygrad.engine.realize import WRITES
 from lazygrad.engine.step import Steady, Step
 from lazygrad.engine.storage import WATCH, Ref, Storage
 from lazygrad.engine.tensor import Tensor

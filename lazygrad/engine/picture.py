@@ -18,7 +18,8 @@ from lazygrad.dtypes import DType
 from lazygrad.engine.autodiff import owner_of
 from lazygrad.engine.body import between
 from lazygrad.engine.frozen import FrozenGraph, Site
-from lazygrad.engine.graph import HANDLES, Graph, Node
+from lazygrad.engine.graph import Graph, Node
+from lazygrad.engine.handles import HANDLES
 from lazygrad.engine.storage import Ref
 from lazygrad.errors import GraphReleasedError
 from lazygrad.ops.opdef import Array, Kind, OpDef

@@ -23,8 +23,9 @@ from lazygrad.engine.graph import Graph, Node, storage_source
 from lazygrad.engine.latent import Held
 from lazygrad.engine.light import value_tensor
 from lazygrad.engine.modes import STATE
+from lazygrad.engine.pending import WRITES, stage_write
 from lazygrad.engine.random import key_node
-from lazygrad.engine.realize import WRITES, flush_old, flush_writes, realize_nodes, stage_write
+from lazygrad.engine.realize import flush_old, flush_writes, realize_nodes
 from lazygrad.engine.signature import ARRAY, FLOAT, Argument
 from lazygrad.engine.step import Steady, Step
 from lazygrad.engine.storage import Storage

@@ -16,11 +16,13 @@ from lazygrad.config import config
 from lazygrad.engine.anomaly import inspect
 from lazygrad.engine.compiler import program_for
 from lazygrad.engine.freeze import freeze, is_input
-from lazygrad.engine.graph import PENDING, Node
+from lazygrad.engine.graph import Node
+from lazygrad.engine.handles import PENDING
 from lazygrad.engine.latent import hold_factors
 from lazygrad.engine.light import is_number
 from lazygrad.engine.modes import STATE
-from lazygrad.engine.realize import BACKLOG, WRITES, flush_writes, pins_before_step
+from lazygrad.engine.pending import BACKLOG, WRITES
+from lazygrad.engine.realize import flush_writes, pins_before_step
 from lazygrad.engine.storage import WATCH, Ref, Storage
 from lazygrad.engine.turn import turn_of
 from lazygrad.ops.opdef import Array

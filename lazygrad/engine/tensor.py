@@ -17,16 +17,8 @@ from lazygrad.dtypes import DType, DTypeLike, as_dtype
 from lazygrad.engine import apply as _apply
 from lazygrad.engine.convert import to_array
 from lazygrad.engine.device import check_device
-from lazygrad.engine.graph import (
-    HANDLES,
-    HOOKS,
-    Graph,
-    Node,
-    get_default_graph,
-    register_handle,
-    storage_source,
-    user_site,
-)
+from lazygrad.engine.graph import HOOKS, Graph, Node, get_default_graph, storage_source, user_site
+from lazygrad.engine.handles import HANDLES, register_handle
 from lazygrad.engine.methods import (
     ArithmeticMethods,
     ConvertMethods,
@@ -39,14 +31,9 @@ from lazygrad.engine.methods import (
     ShowMethods,
 )
 from lazygrad.engine.modes import STATE
+from lazygrad.engine.pending import pinned_by_pending, stage_write, value_of
 from lazygrad.engine.protocols import NumpyProtocols, PythonProtocols
-from lazygrad.engine.realize import (
-    flush_writes,
-    pinned_by_pending,
-    realize_nodes,
-    stage_write,
-    value_of,
-)
+from lazygrad.engine.realize import flush_writes, realize_nodes
 from lazygrad.engine.storage import ReadOnly, Storage, export
 from lazygrad.errors import (
     DTypeError,

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from lazygrad.engine.arena import POOL
-from lazygrad.engine.graph import HANDLES, PENDING, Graph
+from lazygrad.engine.graph import Graph
+from lazygrad.engine.handles import HANDLES, PENDING
 from lazygrad.engine.pytree import flatten
 from lazygrad.engine.realize import realize_graph, realize_nodes
 from lazygrad.engine.tensor import Tensor

@@ -17,7 +17,8 @@ from typing import Any
 import graphviz
 
 from lazygrad.engine.freeze import freeze, is_input
-from lazygrad.engine.graph import HANDLES, Graph
+from lazygrad.engine.graph import Graph
+from lazygrad.engine.handles import HANDLES
 from lazygrad.engine.picture import COLOURS, Item, collapse, items_of, items_of_frozen
 from lazygrad.engine.program import Program, program_for
 from lazygrad.engine.warn import warn

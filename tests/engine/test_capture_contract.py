@@ -1059,7 +1059,7 @@ def test_escaped_tensors_disturb_nothing() -> None:
         g.realize()
         assert s.item() == 300
         lg.engine.realize.flush_old(g)
-    lg.engine.realize.BACKLOG.overdue = True
+    lg.engine.pending.BACKLOG.overdue = True
     w = lg.tensor([1.0], requires_grad=True)
     (w * w).sum().backward()
     lg.optim.SGD([w], lr=0.1).step()

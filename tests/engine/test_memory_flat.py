@@ -13,8 +13,8 @@ import pytest
 import lazygrad as lg
 from lazygrad import nn
 from lazygrad.config import config
-from lazygrad.engine import graph as tables
-from lazygrad.engine import program, realize
+from lazygrad.engine import handles as tables
+from lazygrad.engine import pending, program, run
 
 STATM = Path("/proc/self/statm")
 PAGE = os.sysconf("SC_PAGESIZE") if hasattr(os, "sysconf") else 4096
@@ -41,8 +41,8 @@ def counts() -> dict[str, int]:
         "pending": len(tables.PENDING),
         "doomed": len(tables.DOOMED),
         "kept": len(tables.KEPT),
-        "writes": len(realize.WRITES),
-        "entries": len(realize._ENTRIES),
+        "writes": len(pending.WRITES),
+        "entries": len(run._ENTRIES),
         "programs": len(program.CACHE),
     }
 
@@ -54,7 +54,7 @@ def flat(
 
     What only structure holds may wait for the next flush; compiled programs may fill their cache.
     """
-    limits = {"nodes": 2 * FLUSH, "sources": FLUSH, "entries": realize._LIMIT, "programs": 256}
+    limits = {"nodes": 2 * FLUSH, "sources": FLUSH, "entries": run._LIMIT, "programs": 256}
     with config.override(flush_nodes=FLUSH), lg.Graph():  # counts() looks at this one
         for k in range(warm):
             body(k)

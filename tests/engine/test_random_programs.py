@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import lazygrad as lg
-from lazygrad.engine.graph import HANDLES, PENDING
-from lazygrad.engine.realize import WRITES, flush_old
+from lazygrad.engine.handles import HANDLES, PENDING
+from lazygrad.engine.pending import WRITES
+from lazygrad.engine.realize import flush_old
 from lazygrad.errors import GraphReleasedError
 from lazygrad.testing.programs import INSTRUCTIONS, Line, draw_line, tame
 from lazygrad.testing.strategies import shapes

@@ -14,7 +14,7 @@ from lazygrad import nn
 from lazygrad.config import config
 from lazygrad.engine import executable
 from lazygrad.engine.graph import Graph
-from lazygrad.engine.realize import WRITES
+from lazygrad.engine.pending import WRITES
 from lazygrad.engine.replay import Pool
 
 pytestmark = pytest.mark.compiled
@@ -154,13 +154,13 @@ def test_an_undecorated_loop_compiles_once() -> None:
     x, y = lg.tensor(task.x), lg.tensor(task.y)
     for _ in range(2):
         task.step(x, y)
-    before = lg.engine.realize._ENTRIES.copy()
+    before = lg.engine.run._ENTRIES.copy()
     with counting() as counts:
         for _ in range(5):
             task.step(x, y)
     assert counts["programs"] == 5
     assert counts["ops"] > 50
-    assert set(before) == set(lg.engine.realize._ENTRIES)
+    assert set(before) == set(lg.engine.run._ENTRIES)
 
 
 def test_inference_makes_no_op_call() -> None:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 
 import lazygrad as lg
 from lazygrad import nn
-from lazygrad.engine.graph import HANDLES, PENDING, Graph
+from lazygrad.engine.graph import Graph
+from lazygrad.engine.handles import HANDLES, PENDING
 from lazygrad.engine.picture import COLOURS, items_of
 from lazygrad.errors import ArgumentError
 from lazygrad.testing import RandomProgram, programs
