@@ -16,6 +16,7 @@
 ;
 ; A pool is
 ;   0 epoch: odd while a run is open    16 workers inside    32 table  33 slots  34 threads  35 run
+;   36 processor of the caller
 ;   48 first command of the current segment    64 failure    80 busy    96 who waits in a run
 ;   112 workers that came up  113 workers asked for  114 how to ask for more
 ;   115 pauses and 116 yields before an idle worker sleeps  117 yields before a thread in a run does
@@ -250,6 +251,9 @@ open:
   store i64 %threads, ptr %pool_threads
   %pool_run = getelementptr i64, ptr %pool, i64 35
   store i64 %run, ptr %pool_run
+  %pool_cpu = getelementptr i64, ptr %pool, i64 36
+  %cpu = call i64 @processor()
+  store i64 %cpu, ptr %pool_cpu
   %position = getelementptr i64, ptr %pool, i64 48
   store atomic i64 0, ptr %position monotonic, align 8
   %failure_at = getelementptr i64, ptr %pool, i64 64
@@ -301,6 +305,8 @@ finish:
 define ptr @lazygrad_worker(ptr %pool) nounwind {
 entry:
   %rounding = call i64 @enter_float()
+  %allowed = alloca [16 x i64], align 64
+  call void @processors(ptr %allowed)
   %came_at = getelementptr i64, ptr %pool, i64 112
   %came = atomicrmw add ptr %came_at, i64 1 seq_cst
   %thread = add i64 %came, 1
@@ -332,6 +338,9 @@ work:
   %slots = load ptr, ptr %slots_at
   %run_at = getelementptr i64, ptr %pool, i64 35
   %run = load i64, ptr %run_at
+  %cpu_at = getelementptr i64, ptr %pool, i64 36
+  %cpu = load i64, ptr %cpu_at
+  call void @avoid(i64 %cpu, ptr %allowed)
   %position_at = getelementptr i64, ptr %pool, i64 48
   %position = load atomic i64, ptr %position_at acquire, align 8
   call void @walk(ptr %pool, ptr %table, ptr %slots, i64 %thread, i64 %run, i64 %position)

@@ -13,6 +13,7 @@ import ctypes
 import functools
 import os
 import platform
+import sys
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from operator import index
@@ -210,6 +211,7 @@ def text() -> str:
     """The driver in LLVM's text, for this system and processor."""
     source = Path(__file__).with_name("driver.ll").read_text("utf-8")
     system = _POSIX if os.name == "posix" else _ALONE
+    system += _PLACES if sys.platform == "linux" else _ANYWHERE
     arm = platform.machine().lower() in ("arm64", "aarch64")
     return source + system + (_ARM if arm else _X86)
 
@@ -231,6 +233,60 @@ define internal i32 @pthread_mutex_unlock(ptr %m) { ret i32 0 }
 define internal i32 @pthread_cond_wait(ptr %c, ptr %m) { ret i32 0 }
 define internal i32 @pthread_cond_signal(ptr %c) { ret i32 0 }
 define internal i32 @pthread_cond_broadcast(ptr %c) { ret i32 0 }
+"""
+
+# A worker that wakes up on the processor of the caller would wait for its turn there, though others
+# are idle: it goes to another one of those (at most 1024) that it is allowed.
+_PLACES = """
+declare i32 @sched_getcpu()
+declare i32 @sched_getaffinity(i32, i64, ptr)
+declare i32 @sched_setaffinity(i32, i64, ptr)
+declare i64 @llvm.vector.reduce.or.v16i64(<16 x i64>)
+define internal i64 @processor() {
+  %cpu = call i32 @sched_getcpu()
+  %wide = sext i32 %cpu to i64
+  ret i64 %wide
+}
+define internal void @processors(ptr %allowed) {
+  store <16 x i64> zeroinitializer, ptr %allowed, align 64
+  %ignored = call i32 @sched_getaffinity(i32 0, i64 128, ptr %allowed)
+  ret void
+}
+define internal void @avoid(i64 %cpu, ptr %allowed) {
+entry:
+  %others = alloca [16 x i64], align 64
+  %here = call i64 @processor()
+  %same = icmp eq i64 %here, %cpu
+  %known = icmp ult i64 %cpu, 1024
+  %meet = and i1 %same, %known
+  br i1 %meet, label %look, label %done
+look:
+  %all = load <16 x i64>, ptr %allowed, align 64
+  store <16 x i64> %all, ptr %others, align 64
+  %word = lshr i64 %cpu, 6
+  %at = getelementptr i64, ptr %others, i64 %word
+  %bits = load i64, ptr %at
+  %place = and i64 %cpu, 63
+  %bit = shl i64 1, %place
+  %mask = xor i64 %bit, -1
+  %rest = and i64 %bits, %mask
+  store i64 %rest, ptr %at
+  %left = load <16 x i64>, ptr %others, align 64
+  %any = call i64 @llvm.vector.reduce.or.v16i64(<16 x i64> %left)
+  %elsewhere = icmp ne i64 %any, 0
+  br i1 %elsewhere, label %go, label %done
+go:
+  %ignored = call i32 @sched_setaffinity(i32 0, i64 128, ptr %others)
+  br label %done
+done:
+  ret void
+}
+"""
+
+_ANYWHERE = """
+define internal i64 @processor() { ret i64 -1 }
+define internal void @processors(ptr %allowed) { ret void }
+define internal void @avoid(i64 %cpu, ptr %allowed) { ret void }
 """
 
 # Rounding to nearest, subnormals kept, no traps: whatever a library set for the calling thread.

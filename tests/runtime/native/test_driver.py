@@ -338,6 +338,23 @@ for _ in range(10):
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
 stop.append(1); other.join(); print('done')
 """,
+    "leaves the processor of the caller": """
+allowed = os.sched_getaffinity(0) if sys.platform == 'linux' else ()
+if len(allowed) > 1:
+    here, before = min(allowed), set(os.listdir('/proc/self/task'))
+    run()
+    workers = {int(t) for t in set(os.listdir('/proc/self/task')) - before}
+    assert len(workers) == 3
+    os.sched_setaffinity(0, {here})
+    for worker in workers:
+        os.sched_setaffinity(worker, {here})
+    end = time.monotonic() + 20
+    while any(here in os.sched_getaffinity(worker) for worker in workers):
+        assert time.monotonic() < end
+        run(2000)
+    assert all(os.sched_getaffinity(w) == allowed - {here} for w in workers)
+print('done')
+""",
     "gets its own signals": """
 signal.signal(signal.SIGUSR1, lambda *a: got.append(threading.current_thread().name))
 got = []
