@@ -65,7 +65,7 @@ from lazygrad.engine.warn import LazygradWarning
 from lazygrad.runtime.workers import num_workers, set_num_workers
 
 if TYPE_CHECKING:
-    from lazygrad import data, nn, optim
+    from lazygrad import data, linalg, nn, optim
     from lazygrad.runtime.profiling import profile
     from lazygrad.serialization import load, save
 
@@ -85,13 +85,14 @@ __all__ = [
     "dtype", "dtypes", "enable_grad", "errors", "finfo", "float", "float16", "float32", "float64",
     "get_default_dtype", "get_default_graph", "get_rng_state", "grad", "half", "iinfo",
     "inference_mode", "initial_seed", "int", "int16", "int32", "int64", "int8", "is_grad_enabled",
-    "load", "long", "manual_seed", "memory_stats", "nn", "no_grad", "num_workers", "optim",
-    "profile", "realize", "save", "seed", "set_default_dtype", "set_default_graph",
+    "linalg", "load", "long", "manual_seed", "memory_stats", "nn", "no_grad", "num_workers",
+    "optim", "profile", "realize", "save", "seed", "set_default_dtype", "set_default_graph",
     "set_grad_enabled", "set_num_threads", "set_num_workers", "set_rng_state", "short",
     "synchronize", "uint16", "uint32", "uint64", "uint8",
 ]  # fmt: skip
 _LATER = {  # imported when first named: `import lazygrad` costs little more than NumPy
     "profile": ("lazygrad.runtime.profiling", "profile"),
+    "linalg": ("lazygrad.linalg", ""),
     "data": ("lazygrad.data", ""), "nn": ("lazygrad.nn", ""), "optim": ("lazygrad.optim", ""),
     "testing": ("lazygrad.testing", ""),
     "load": ("lazygrad.serialization", "load"), "save": ("lazygrad.serialization", "save"),

@@ -97,6 +97,10 @@ class StateDictError(LazygradError, RuntimeError, KeyError):
     __str__ = Exception.__str__
 
 
+class LinalgError(LazygradError, RuntimeError):
+    """A matrix that is singular, not positive-definite, or whose factors did not converge."""
+
+
 class AnomalyError(LazygradError, FloatingPointError):
     """`detect_anomaly()` found the first node that made a NaN or an infinity."""
 

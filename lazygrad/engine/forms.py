@@ -18,20 +18,22 @@ from lazygrad.ops.opdef import OpDef
 
 __all__ = [
     "abs", "acos", "acosh", "add", "addcdiv", "addcmul", "addmm", "all", "allclose", "amax",
-    "amin", "aminmax", "any", "argmax", "argmin", "argsort", "asin", "asinh", "atan", "atan2",
-    "atanh", "baddbmm", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "bmm",
-    "ceil", "chunk", "clamp", "clip", "clone", "copysign", "cos", "cosh", "count_nonzero",
-    "cumprod", "cumsum", "diag", "diag_embed", "diagonal", "div", "divide", "dot", "eq",
-    "equal", "erf", "exp", "exp2", "expm1", "flatten", "flip", "floor", "floor_divide", "fmod",
-    "frac", "gather", "ge", "gt", "index_add", "index_copy", "index_put", "index_select",
-    "isclose", "isfinite", "isinf", "isnan", "le", "lerp", "log", "log10", "log1p", "log2",
-    "log_softmax", "logical_not", "logsumexp", "lt", "masked_fill", "masked_select", "matmul",
-    "max", "maximum", "mean", "median", "min", "minimum", "mm", "movedim", "mul", "multiply",
-    "mv", "nan_to_num", "narrow", "ne", "neg", "negative", "nonzero", "norm", "numel", "outer",
-    "permute", "prod", "ravel", "reciprocal", "relu", "remainder", "repeat_interleave",
-    "reshape", "roll", "round", "rsqrt", "scatter", "scatter_add", "select", "sigmoid", "sign",
-    "sin", "sinh", "softmax", "sort", "split", "sqrt", "square", "squeeze", "std", "sub",
-    "subtract", "sum", "swapaxes", "t", "take", "take_along_dim", "tan", "tanh", "tile", "topk",
+    "amin", "aminmax", "any", "argmax", "argmin", "argsort", "asin", "asinh", "atan",
+    "atan2", "atanh", "baddbmm", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor",
+    "bmm", "ceil", "cholesky", "chunk", "clamp", "clip", "clone", "copysign", "cos", "cosh",
+    "count_nonzero", "cross", "cumprod", "cumsum", "det", "diag", "diag_embed", "diagonal",
+    "div", "divide", "dot", "eq", "equal", "erf", "exp", "exp2", "expm1", "flatten", "flip",
+    "floor", "floor_divide", "fmod", "frac", "gather", "ge", "gt", "index_add",
+    "index_copy", "index_put", "index_select", "inverse", "isclose", "isfinite", "isinf",
+    "isnan", "le", "lerp", "log", "log10", "log1p", "log2", "log_softmax", "logdet",
+    "logical_not", "logsumexp", "lt", "masked_fill", "masked_select", "matmul",
+    "matrix_power", "max", "maximum", "mean", "median", "min", "minimum", "mm", "movedim",
+    "mul", "multiply", "mv", "nan_to_num", "narrow", "ne", "neg", "negative", "nonzero",
+    "norm", "numel", "outer", "permute", "pinverse", "prod", "qr", "ravel", "reciprocal",
+    "relu", "remainder", "repeat_interleave", "reshape", "roll", "round", "rsqrt",
+    "scatter", "scatter_add", "select", "sigmoid", "sign", "sin", "sinh", "slogdet",
+    "softmax", "sort", "split", "sqrt", "square", "squeeze", "std", "sub", "subtract",
+    "sum", "svd", "swapaxes", "t", "take", "take_along_dim", "tan", "tanh", "tile", "topk",
     "trace", "transpose", "tril", "triu", "true_divide", "trunc", "unbind", "unflatten",
     "unsqueeze", "var",
 ]  # fmt: skip
@@ -91,6 +93,7 @@ bitwise_or = _binary("bitwise_or", logic.BIT_OR)
 bitwise_xor = _binary("bitwise_xor", logic.BIT_XOR)
 bmm = _method("bmm")
 ceil = _method("ceil")
+cholesky = _method("cholesky")
 chunk = _method("chunk")
 clamp = _method("clamp")
 clip = _method("clip")
@@ -99,8 +102,10 @@ copysign = _binary("copysign", ops.COPYSIGN)
 cos = _method("cos")
 cosh = _method("cosh")
 count_nonzero = _method("count_nonzero")
+cross = _method("cross")
 cumprod = _method("cumprod")
 cumsum = _method("cumsum")
+det = _method("det")
 diag = _method("diag")
 diag_embed = _method("diag_embed")
 diagonal = _method("diagonal")
@@ -126,6 +131,7 @@ index_add = _method("index_add")
 index_copy = _method("index_copy")
 index_put = _method("index_put")
 index_select = _method("index_select")
+inverse = _method("inverse")
 isclose = _method("isclose")
 isfinite = _method("isfinite")
 isinf = _method("isinf")
@@ -137,12 +143,14 @@ log10 = _method("log10")
 log1p = _method("log1p")
 log2 = _method("log2")
 log_softmax = _method("log_softmax")
+logdet = _method("logdet")
 logical_not = _method("logical_not")
 logsumexp = _method("logsumexp")
 lt = _binary("lt", logic.LT)
 masked_fill = _method("masked_fill")
 masked_select = _method("masked_select")
 matmul = _method("matmul")
+matrix_power = _method("matrix_power")
 max = _method("max")
 maximum = _binary("maximum", ops.MAXIMUM)
 mean = _method("mean")
@@ -164,7 +172,9 @@ norm = _method("norm")
 numel = _method("numel")
 outer = _method("outer")
 permute = _method("permute")
+pinverse = _method("pinverse")
 prod = _method("prod")
+qr = _method("qr")
 ravel = _method("ravel")
 reciprocal = _method("reciprocal")
 relu = _method("relu")
@@ -181,6 +191,7 @@ sigmoid = _method("sigmoid")
 sign = _method("sign")
 sin = _method("sin")
 sinh = _method("sinh")
+slogdet = _method("slogdet")
 softmax = _method("softmax")
 sort = _method("sort")
 split = _method("split")
@@ -191,6 +202,7 @@ std = _method("std")
 sub = _method("sub")
 subtract = _method("subtract")
 sum = _method("sum")
+svd = _method("svd")
 swapaxes = _method("swapaxes")
 t = _method("t")
 take = _method("take")

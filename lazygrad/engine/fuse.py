@@ -248,7 +248,7 @@ class Fuser:
                 return
             reason = self._why(latest, unit, tied)
         group = Group(ROWS, _EARLY, reason=reason)
-        if any(g.rank > _SCALARS for g in producers):
+        if any(g.rank > _EARLY for g in producers):  # early groups run in the order they came in
             group.rank = self._next()
         if self._add(group, unit):
             self.groups.append(group)

@@ -249,6 +249,7 @@ def schedule(layouts: Layouts, groups: list[Group]) -> Schedule:
         if layouts.frozen.nodes[g.nodes[0]].op.kind is Kind.EFFECT
     ]  # fmt: skip
     start = effects[-1] + 1 if effects else 0  # checks and what they need stay in front, in order
+    assert all(b < k for k in range(start) for b in graph.before[k]), "a check runs too early"
     overwrites = _order_writes(graph)
     sizes = _Sizes(graph)
     orders = {"user": _by_priority(graph, start, float, lambda k: None)}

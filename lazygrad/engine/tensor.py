@@ -22,6 +22,7 @@ from lazygrad.engine.handles import HANDLES, register_handle
 from lazygrad.engine.methods import (
     ArithmeticMethods,
     ConvertMethods,
+    DecomposeMethods,
     GradientMethods,
     IndexMethods,
     LinalgMethods,
@@ -49,7 +50,7 @@ from lazygrad.shapes import Shape
 
 class Tensor(
     ArithmeticMethods, ReduceMethods, ShapeMethods, IndexMethods, LinalgMethods, ConvertMethods,
-    RandomMethods, ShowMethods, GradientMethods, PythonProtocols, NumpyProtocols,
+    DecomposeMethods, RandomMethods, ShowMethods, GradientMethods, PythonProtocols, NumpyProtocols,
 ):  # fmt: skip
     """An n-dimensional array that is computed when somebody looks.
 

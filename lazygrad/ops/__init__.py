@@ -5,6 +5,7 @@ from lazygrad.ops import (
     effect,
     elementwise,
     index,
+    linalg,
     logic,
     movement,
     random,
@@ -17,6 +18,6 @@ from lazygrad.ops.opdef import Kind, OpDef, Promotion, Sample, Strided, all_ops,
 
 __all__ = [
     "Kind", "OpDef", "Promotion", "Sample", "Strided", "all_ops", "get_op", "register",
-    "contract", "effect", "elementwise", "index", "logic", "movement", "random", "reduce", "sort",
-    "source", "windows",
+    "contract", "effect", "elementwise", "index", "linalg", "logic", "movement", "random",
+    "reduce", "sort", "source", "windows",
 ]  # fmt: skip

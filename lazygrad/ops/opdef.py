@@ -87,6 +87,7 @@ class OpDef:
     involution: bool = False  # op(op(x)) = x
     unit: float | None = None  # op(x, unit) = x, bit for bit
     observable: bool = False  # EFFECT: seen from outside, so a captured call runs it every time
+    symmetric: bool = False  # the input is a symmetric matrix, of which one triangle is read
     accumulate_half: bool = False  # float16 and bfloat16 are computed in float32
     flops: float = 1.0  # per output element (REDUCE: per input element; CONTRACT: per product)
     grad_name: str = ""  # the class name that repr shows: AddBackward

@@ -280,3 +280,17 @@ def test_labels_and_masks_come_to_the_graph_of_the_scores() -> None:
     elsewhere = nn.Parameter(np.ones(3)) * 2  # its gradient cannot follow
     with pytest.raises(lg.errors.GraphMismatchError):
         scores + elsewhere
+
+
+def test_what_a_check_needs_runs_in_order() -> None:
+    """A kernel behind a product takes no operand from one that runs after it."""
+    values = np.linspace(0.5, 2, 4)
+
+    def checked(fused: bool) -> list[Any]:
+        with lg.config.override(no_fuse=not fused):
+            x, m = lg.tensor(values[:2]), lg.tensor(values.reshape(2, 2))
+            joined = (x.sin() + x.cos() * x).reshape(2, 1)
+            solved = lg.linalg.solve(m, joined + m @ lg.ones(2, 1, dtype=lg.float64))
+            return list(solved.reshape(-1).tolist())
+
+    assert checked(True) == pytest.approx(checked(False))

@@ -2,6 +2,7 @@
 
 from lazygrad.engine.methods.arithmetic import ArithmeticMethods
 from lazygrad.engine.methods.convert import ConvertMethods
+from lazygrad.engine.methods.decompose import DecomposeMethods
 from lazygrad.engine.methods.gradient import GradientMethods
 from lazygrad.engine.methods.index import IndexMethods
 from lazygrad.engine.methods.linalg import LinalgMethods
@@ -11,6 +12,6 @@ from lazygrad.engine.methods.shape import ShapeMethods
 from lazygrad.engine.methods.show import ShowMethods
 
 __all__ = [
-    "ArithmeticMethods", "ConvertMethods", "GradientMethods", "IndexMethods", "LinalgMethods",
-    "RandomMethods", "ReduceMethods", "ShapeMethods", "ShowMethods",
+    "ArithmeticMethods", "ConvertMethods", "DecomposeMethods", "GradientMethods", "IndexMethods",
+    "LinalgMethods", "RandomMethods", "ReduceMethods", "ShapeMethods", "ShowMethods",
 ]  # fmt: skip

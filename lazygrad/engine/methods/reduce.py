@@ -9,6 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lazygrad.dtypes import DTypeLike, bool_, float32, uint8
+from lazygrad.engine import linalg
 from lazygrad.engine.methods.base import Methods, numpy_names
 from lazygrad.errors import ArgumentError, DTypeError, ShapeError
 from lazygrad.ops import reduce as ops
@@ -189,11 +190,17 @@ class ReduceMethods(Methods):
     def norm(
         self, p: float | str | None = "fro", dim: Axes = None, keepdim: bool = False
     ) -> Tensor:
-        """The p-norm over `dim`; p may be 2 ("fro"), 1, 0, inf, -inf or any number."""
+        """The p-norm over `dim`; p may be 2 ("fro"), 1, 0, inf, -inf or any number.
+
+        "nuc" is the sum of the singular values of a matrix, or over two dimensions.
+        """
         x = self._floating("norm")._wide()
-        order = 2.0 if p in (None, "fro") else p
-        if isinstance(order, str):
-            raise ArgumentError(f"norm: p {p!r} is not 'fro' or a number")
+        if p == "nuc":
+            axes = normalize_axes(dim, self.ndim, "norm: axis")
+            return linalg.matrix_norm(x, "nuc", axes, keepdim).to(self.dtype)
+        if isinstance(p, str) and p != "fro":
+            raise ArgumentError(f"norm: p {p!r} is not 'fro', 'nuc' or a number")
+        order = 2.0 if p is None or isinstance(p, str) else p
         if order == 2:
             result = safe_sqrt((x * x).sum(dim, keepdim))
         elif order == 1:
@@ -205,8 +212,18 @@ class ReduceMethods(Methods):
         elif order == 0:
             result = (x != 0).to(x.dtype).sum(dim, keepdim)
         else:
-            result = x.abs().pow(order).sum(dim, keepdim).pow(1.0 / order)
+            result = x._power_norm(float(order), dim, keepdim)
         return result.to(self.dtype)
+
+    def _power_norm(self, order: float, dim: Axes, keepdim: bool) -> Tensor:
+        """sum(|x|^p)^(1/p); where |x| or the sum is 0 the gradient is 0."""
+        if order < 0:
+            return self.abs().pow(order).sum(dim, keepdim).pow(1.0 / order)
+        nothing = self.eq(0)
+        powers = self.masked_fill(nothing, 1.0).abs().pow(order).masked_fill(nothing, 0.0)
+        total = powers.sum(dim, keepdim)
+        empty = total == 0
+        return total.masked_fill(empty, 1.0).pow(1.0 / order).masked_fill(empty, 0.0)
 
     # Softmax and its relatives.
 
