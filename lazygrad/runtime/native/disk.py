@@ -16,7 +16,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from lazygrad.errors import ConfigError
 
 MAGIC = b"lazygrad1\n"
 _NAME = re.compile(r"[0-9a-f]{64}|writing-\w+")
+_SELDOM = ("00", "80")  # keys that are followed by a look at the folder: 1 of 128 starts so
 _TOUCH = 3600  # seconds after which a read entry is marked as used once more
 _ABANDONED = 3600  # seconds after which nobody is still writing a file
 
@@ -84,6 +85,13 @@ class Disk:
             self._refused = f"{error.strerror}"
             with suppress(OSError):
                 name.unlink()
+
+    def keep(self, entries: Mapping[str, bytes]) -> None:
+        """Write entries, and trim now and then: that looks at every file of the folder."""
+        for key, content in entries.items():
+            self.write(key, content)
+        if any(key.startswith(_SELDOM) for key in entries):
+            self.trim()
 
     def trim(self) -> None:
         """Remove what was not used for the longest time until a fifth of the limit is free."""

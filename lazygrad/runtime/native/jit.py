@@ -55,7 +55,7 @@ def compile_functions(text: str, names: Sequence[str]) -> list[int]:
     if len(code) < len(names):
         found = _compile(text, names, OPTIMIZE)
         code = {d: found[name] for d, name in zip(digests, names, strict=True)}
-        _keep(code)
+        disk.cache().keep(code)
     loaded = _load(code)
     return [loaded[d] for d in digests]
 
@@ -93,13 +93,6 @@ def _read(digests: Iterable[str]) -> dict[str, bytes]:
     folder = disk.cache()
     found = ((d, folder.read(d)) for d in digests)
     return {d: content for d, content in found if content is not None}
-
-
-def _keep(code: dict[str, bytes]) -> None:
-    folder = disk.cache()
-    for d, content in code.items():
-        folder.write(d, content)
-    folder.trim()
 
 
 def _load(code: dict[str, bytes]) -> dict[str, int]:
@@ -140,7 +133,7 @@ def _compile_missing(units: dict[str, Unit], optimize: int) -> dict[str, bytes]:
     for thread in others:
         thread.join()
     if code:
-        _keep(code)
+        disk.cache().keep(code)
     if failed:
         raise failed[0]
     return code

@@ -1,5 +1,6 @@
 """The cache on disk: nothing in it can be wrong, and nothing around it can break the caller."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -128,6 +129,19 @@ def test_the_oldest_go_when_there_are_too_many(tmp_path: Path) -> None:
     assert kept.info()[1] <= 8000
     kept.trim()
     assert kept.info()[0] == len(left)
+
+
+def test_the_folder_is_looked_through_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    looks: list[None] = []
+    trim = Disk.trim
+    monkeypatch.setattr(Disk, "trim", lambda kept: (looks.append(None), trim(kept)))
+    kept = Disk(tmp_path, 100_000)
+    for k in range(2000):
+        kept.keep({hashlib.sha256(bytes([k % 256, k // 256])).hexdigest(): bytes(1000)})
+    assert 4 <= len(looks) <= 64  # not after each: a look costs as much as there are files
+    assert kept.info()[1] < 1_000_000
 
 
 def test_abandoned_files_go(kept: Disk) -> None:
