@@ -16,7 +16,6 @@ import numpy as np
 
 from lazygrad.config import config
 from lazygrad.engine.calling import Named
-from lazygrad.engine.chain import Call
 from lazygrad.engine.graph import get_default_graph
 from lazygrad.engine.guards import NameGuards, same
 from lazygrad.engine.handles import PENDING
@@ -30,6 +29,7 @@ from lazygrad.engine.signature import ARRAY, FLOAT, TENSOR, Argument
 from lazygrad.engine.storage import WATCH
 from lazygrad.engine.tensor import Tensor
 from lazygrad.engine.turn import fresh_lines, run_lines
+from lazygrad.engine.waiting import Call
 
 if TYPE_CHECKING:
     from lazygrad.engine.compute_graph import Entry

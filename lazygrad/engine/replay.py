@@ -17,7 +17,6 @@ import numpy as np
 from lazygrad.engine.apply import choose_graph
 from lazygrad.engine.body import append_call, project
 from lazygrad.engine.capture import Captured, Input
-from lazygrad.engine.chain import Call
 from lazygrad.engine.gradients import Gradients
 from lazygrad.engine.graph import Graph, Node, storage_source
 from lazygrad.engine.latent import Held
@@ -30,6 +29,7 @@ from lazygrad.engine.signature import ARRAY, FLOAT, Argument
 from lazygrad.engine.step import Steady, Step
 from lazygrad.engine.storage import Storage
 from lazygrad.engine.tensor import Tensor
+from lazygrad.engine.waiting import Call
 from lazygrad.ops.opdef import Array
 from lazygrad.ops.source import VERSION
 

@@ -12,12 +12,13 @@ from typing import Any
 from lazygrad.config import config
 from lazygrad.engine.apply import choose_graph
 from lazygrad.engine.body import Body, append_call, project
-from lazygrad.engine.chain import BackCall, Chain, waiting_chain
+from lazygrad.engine.chain import Chain, waiting_chain
 from lazygrad.engine.graph import Graph
 from lazygrad.engine.modes import STATE, no_grad
 from lazygrad.engine.pending import WRITES, withdraw_write
 from lazygrad.engine.realize import drop_hopeless, flush_writes
 from lazygrad.engine.tensor import Tensor
+from lazygrad.engine.waiting import BackCall
 from lazygrad.errors import LazygradError
 from lazygrad.ops.source import DATA
 

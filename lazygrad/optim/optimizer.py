@@ -19,11 +19,12 @@ import numpy as np
 from lazygrad.config import config
 from lazygrad.engine.body import Vjp
 from lazygrad.engine.capture import note_module
-from lazygrad.engine.chain import BackCall, Chain, run_known
+from lazygrad.engine.chain import Chain, run_known
 from lazygrad.engine.gradients import Gradients, clear_gradients
 from lazygrad.engine.modes import LOCK, capturing, enable_grad, no_grad
 from lazygrad.engine.subgraph import Subgraph
 from lazygrad.engine.tensor import Tensor, state
+from lazygrad.engine.waiting import BackCall
 from lazygrad.errors import ArgumentError, ArgumentTypeError
 from lazygrad.optim.group import ParamGroup
 from lazygrad.optim.state_dict import collect, restore

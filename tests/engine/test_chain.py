@@ -8,8 +8,8 @@ import pytest
 
 import lazygrad as lg
 from lazygrad import nn, optim
-from lazygrad.engine.chain import LazyTensor
 from lazygrad.engine.graph import Graph
+from lazygrad.engine.lazy import LazyTensor
 from lazygrad.errors import IndexOutOfRangeError
 from lazygrad.nn import functional as F
 

@@ -248,8 +248,8 @@ def test_a_loop_that_is_disturbed_keeps_its_bits(seed: int) -> None:
 
 
 OURS = {
-    "<binder>", "chain.py", "compute_graph.py", "gradients.py", "light.py", "optimizer.py",
-    "replay.py", "step.py", "storage.py", "tensor.py",
+    "<binder>", "<turn>", "chain.py", "compute_graph.py", "gradients.py", "lazy.py", "light.py",
+    "optimizer.py", "replay.py", "step.py", "storage.py", "tensor.py", "waiting.py",
 }  # fmt: skip
 
 
