@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from benchmarks.peers.forms import Form
 from benchmarks.workloads import Workload
 
 ROOT = Path(__file__).parents[2]
+RTOL, ATOL = 1e-3, 1e-5  # how far the first losses may lie apart
 _PAUSE = 0.02  # seconds in which the threads of the one before fall asleep
 
 
@@ -36,7 +36,7 @@ class Process:
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed by `close`
         command = [python, "-m", "benchmarks.peers.worker", form.module, form.name]
         self._child = subprocess.Popen(
-            [*command, json.dumps(asdict(w))],
+            [*command, w.to_json()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -145,7 +145,7 @@ def agree(entries: Sequence[Entry]) -> None:
     """Check that all compute the same losses from the same weights."""
     for entry in entries[1:]:
         mine, first = entry.found["losses"], entries[0].found["losses"]
-        if not np.allclose(mine, first, rtol=1e-3, atol=1e-5):
+        if not np.allclose(mine, first, rtol=RTOL, atol=ATOL):
             raise PeerError(
                 f"{entry.workload.name}: the losses of {entry.form.title} are {mine},"
                 f" those of {entries[0].form.title} {first}"
@@ -156,17 +156,18 @@ def contest(
     w: Workload, forms: Sequence[Form], pythons: dict[bool, str], rounds: int,
     seconds: float = 0.2, settings: dict[str, str] | None = None,
 ) -> list[Entry]:  # fmt: skip
-    """Measure every form on one workload; `pythons[form.guest]` runs it."""
+    """Measure every form that has the workload; `pythons[form.guest]` runs it."""
     entries = [Entry(form, w, pythons[form.guest], settings or {}) for form in forms]
     with tempfile.TemporaryDirectory() as folder:
         try:
-            for number, entry in enumerate(entries):
+            present = [entry for entry in entries if entry.form.has(w)]
+            for number, entry in enumerate(present):
                 cache = Path(folder, str(number))
                 cache.mkdir()
                 entry.warm_up(cache)
                 if entry.error:
                     print(f"{w.name}: {entry.form.title}: {entry.error}", file=sys.stderr)
-            racing = [entry for entry in entries if not entry.error]
+            racing = [entry for entry in present if not entry.error]
             agree(racing)
             for entry in racing:
                 entry.calibrate(seconds)

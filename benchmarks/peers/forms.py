@@ -1,7 +1,7 @@
 """The contestants: which process runs them, with which settings, in which form.
 
 Each is a module with `build(form, workload) -> step`; a step takes one batch of NumPy arrays,
-updates the parameters and returns the loss as a Python float. The modules of the peers import what
+updates what it keeps and returns the loss as a Python float. The modules of the peers import what
 only their environment has, so nothing here imports them: they are named.
 """
 
@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.workloads import Array
+from benchmarks.models import Array
+from benchmarks.workloads import Workload
 
 Step = Callable[[Array, Array], float]
 THREADS = 2
@@ -31,6 +32,10 @@ class Form:
     def ours(self) -> bool:
         """Whether this is lazygrad."""
         return self.module == "lazygrad_forms"
+
+    def has(self, w: Workload) -> bool:
+        """Whether the workload was written in this form."""
+        return w.by_hand or self.module != "numpy_forms"
 
 
 def _threads() -> dict[str, str]:

@@ -1,44 +1,52 @@
-"""lazygrad's training step in its two decorated forms."""
+"""lazygrad's step in its two decorated forms, and undecorated."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import lazygrad as lg
-from benchmarks.peers.forms import Step
-from benchmarks.workloads import Array, Workload, weights
+from benchmarks.models import MLP, Array, Writer
+from benchmarks.peers.lazygrad_models import network
+from benchmarks.workloads import Workload
 from lazygrad import nn, optim
 from lazygrad.nn import functional as F
 
 
-def network(w: Workload) -> nn.Sequential:
-    """The network with the workload's first weights."""
-    layers: list[nn.Module] = []
-    for weight, bias in weights(w):
-        linear = nn.Linear(weight.shape[1], weight.shape[0])
-        linear.weight.data = weight
-        assert linear.bias is not None
-        linear.bias.data = bias
-        layers += [linear, nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+class Reading:
+    """A step whose result is read as a Python float; `captured` is the decorated function."""
+
+    __slots__ = ("_step", "captured")
+
+    def __init__(self, step: Callable[[Any, Any], Any], captured: Any) -> None:
+        self._step, self.captured = step, captured
+
+    def __call__(self, x: Array, y: Array) -> float:
+        """Take a batch."""
+        return float(self._step(x, y).item())
 
 
-def loss_of(w: Workload, model: nn.Module, x: Any, y: Any) -> Any:
+def build(form: str, w: Workload) -> Reading:
+    """The step of a form: "whole step", "forward" or "undecorated"."""
+    model = network(w.model)
+    return writing(form, model) if isinstance(w.model, Writer) else training(form, w, model)
+
+
+def loss_of(sizes: Any, model: nn.Module, x: Any, y: Any) -> Any:
     """The loss of a batch."""
     scores = model(x)
-    if not w.hinge:
-        return F.cross_entropy(scores, y)
-    penalty = sum((p * p).sum() for p in model.parameters())
-    return (1 - y * scores).relu().mean() + w.penalty * penalty
+    if not (isinstance(sizes, MLP) and sizes.hinge):
+        return F.cross_entropy(scores.flatten(0, -2), y.flatten())
+    squares = sum((p * p).sum() for p in model.parameters())
+    return (1 - y * scores).relu().mean() + sizes.penalty * squares
 
 
-def build(form: str, w: Workload) -> Step:
-    """The step of a form: "whole step", "forward" or "undecorated"."""
-    model = network(w)
-    optimizer = optim.SGD(model.parameters(), lr=w.lr)
+def training(form: str, w: Workload, model: nn.Module) -> Reading:
+    """A batch to the loss, after which the parameters are other ones."""
+    optimizer = getattr(optim, w.optimizer)(model.parameters(), **w.settings())
 
     def forward(x: Any, y: Any) -> Any:
-        return loss_of(w, model, x, y)
+        return loss_of(w.model, model, lg.as_tensor(x), lg.as_tensor(y))
 
     if form == "forward":
         forward = lg.compute_graph(forward)
@@ -52,9 +60,31 @@ def build(form: str, w: Workload) -> Step:
 
     if form == "whole step":
         step = lg.compute_graph(step)
+    return Reading(step, {"forward": forward, "whole step": step}.get(form))
 
-    def read(x: Array, y: Array) -> float:
-        return float(step(x, y).item())
 
-    read.captured = {"forward": forward, "whole step": step}.get(form)  # type: ignore[attr-defined]
-    return read
+def writing(form: str, model: nn.Module) -> Reading:
+    """A token and its position to minus the log-probability of the likeliest next token."""
+    model.eval()
+
+    def forward(token: Any, position: Any) -> Any:
+        return model(token, lg.as_tensor(position))
+
+    if form == "forward":
+        forward = lg.compute_graph(forward)
+
+    def advance(token: Any, position: Any) -> Any:
+        best, chosen = forward(token, position)[0, -1].log_softmax(0).max(0)
+        return chosen.reshape(1, 1), -best
+
+    if form == "whole step":
+        advance = lg.compute_graph(advance)
+    token: Any = None
+
+    def step(x: Any, y: Any) -> Any:
+        nonlocal token
+        with lg.no_grad():
+            token, surprise = advance(token if y else lg.tensor(x), y)
+        return surprise
+
+    return Reading(step, {"forward": forward, "whole step": advance}.get(form))

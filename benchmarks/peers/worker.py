@@ -15,14 +15,16 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
+from benchmarks.models import Array
 from benchmarks.peers.forms import THREADS, Step
-from benchmarks.workloads import Array, Workload, batches
+from benchmarks.workloads import Workload
 
 CHECKED = 4  # losses that everybody must agree on
 
@@ -36,6 +38,11 @@ def status(field: str) -> float:
     lines = path.read_text().splitlines() if path.exists() else []
     kilobytes = [line.split()[1] for line in lines if line.startswith(f"{field}:")]
     return float(kilobytes[0]) / 1024 if kilobytes else 0.0
+
+
+def narrow(x: Array) -> Array:
+    """Integers of 32 bits, anything else as it is."""
+    return x.astype(np.int32) if x.dtype.kind == "i" else x
 
 
 def forget_peak() -> None:
@@ -53,9 +60,9 @@ class Contestant:
         build = importlib.import_module(f"benchmarks.peers.{module}").build
         self.imported = time.perf_counter() - begun
         self.resting = status("VmRSS")
-        data = batches(w)
+        data = w.batches()
         if module == "jax_forms":  # its integers are 32 bits wide: it would convert each batch
-            data = [(x, y.astype(np.int32) if y.dtype.kind == "i" else y) for x, y in data]
+            data = [(narrow(x), narrow(y)) for x, y in data]
         self.batches: Iterator[tuple[Array, Array]] = cycle(data)
         self.step: Step = build(form, w)
         forget_peak()
@@ -107,8 +114,7 @@ def main(argv: list[str]) -> int:
     os.dup2(2, 1)
     use_cores(THREADS)
     module, form, text = argv
-    fields = json.loads(text)
-    workload = Workload(**fields | {"sizes": tuple(fields["sizes"])})
+    workload = Workload.from_json(text)
     built: list[Contestant] = []
 
     def start() -> dict[str, Any]:
@@ -119,7 +125,7 @@ def main(argv: list[str]) -> int:
         return 1
     for line in sys.stdin:
         order, *numbers = line.split()
-        if not answering(answers, lambda: getattr(built[0], order)(*map(int, numbers))):  # noqa: B023
+        if not answering(answers, partial(getattr(built[0], order), *map(int, numbers))):
             return 1
     return 0
 

@@ -13,29 +13,42 @@ from benchmarks.peers import __main__ as command
 from benchmarks.peers import contest, lazygrad_forms, numpy_forms
 from benchmarks.peers.forms import FORMS, Form
 from benchmarks.peers.report import duration, missed, ratio, step_times, tables
-from benchmarks.workloads import WORKLOADS, Workload, batches, weights
+from benchmarks.workloads import WORKLOADS, Workload, find
+from tests.benchmarks.small import CLASSES, LAYERED, LOSSES, MARGIN
 
 OWN = [form for form in FORMS if not form.guest]
-TINY = (
-    Workload("tiny margin", (2, 5, 1), 6, hinge=True, ratio=4),
-    Workload("tiny classes", (6, 7, 5, 3), 4, lr=0.1),
-)
+TINY = (MARGIN, CLASSES)
+HOW = ("whole step", "forward", "undecorated")
 PYTHONS = {False: sys.executable}
 
 
 @pytest.mark.parametrize("w", TINY, ids=lambda w: w.name)
 def test_all_forms_compute_the_same_losses(w: Workload) -> None:
     forms = [numpy_forms.build("by hand", w)]
-    forms += [lazygrad_forms.build(f, w) for f in ("whole step", "forward", "undecorated")]
-    losses = [[step(x, y) for x, y in batches(w, 4)] for step in forms]
+    forms += [lazygrad_forms.build(form, w) for form in HOW]
+    losses = [[step(x, y) for x, y in w.batches(4)] for step in forms]
     np.testing.assert_allclose(losses, [losses[0]] * len(losses), rtol=1e-5)
 
 
+@pytest.mark.parametrize("form", HOW)
+@pytest.mark.parametrize("w", LOSSES, ids=lambda w: w.name)
+def test_they_are_the_losses_of_the_peers(w: Workload, form: str) -> None:
+    step = lazygrad_forms.build(form, w)
+    np.testing.assert_allclose([step(x, y) for x, y in w.batches(4)], LOSSES[w], rtol=2e-5)
+
+
 def test_the_rows_are_those_of_the_table() -> None:
-    rows = {(w.name, w.batch, w.ratio) for w in WORKLOADS}
-    assert ("digits bigger", 8, 2.5) in rows
-    assert len(rows) == 5
-    assert all(w.shape[1] == 64 for w, _ in list(weights(WORKLOADS[1]))[:2])
+    rows = {(w.name, w.batch, w.optimizer, w.ratio) for w in WORKLOADS}
+    assert ("digits bigger", 8, "SGD", 2.5) in rows
+    assert ("resnet-18", 32, "SGD", 1.1) in rows
+    assert len(rows) == 10
+    count = sum(a.size for a in find("resnet-18").model.weights().values())
+    assert count == 11_173_962  # torchvision's, with this stem and ten classes
+
+
+@pytest.mark.parametrize("w", WORKLOADS, ids=lambda w: w.name)
+def test_a_workload_goes_to_another_process(w: Workload) -> None:
+    assert Workload.from_json(w.to_json()) == w
 
 
 def test_a_contest(capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,6 +62,12 @@ def test_a_contest(capsys: pytest.CaptureFixture[str]) -> None:
     assert "| tiny classes, batch 4 |" in text
     assert "Not measured:\n\n- tiny classes, broken: ModuleNotFoundError" in text
     assert text.splitlines()[4].count("| -") == 1  # what failed has an empty cell
+
+
+def test_a_form_that_nobody_wrote_is_left_out() -> None:
+    row = contest.contest(LAYERED, OWN[:1], PYTHONS, rounds=1)
+    assert not row[0].found and not row[0].error
+    assert step_times(row) == "| tiny lstm, batch 4 | - | - | - | >= 1.3 |"
 
 
 def test_a_form_that_computes_something_else_is_found() -> None:
