@@ -320,6 +320,8 @@ class _Builder:
 
 
 def _flops(layouts: Layouts, node: FNode) -> float:
+    if node.op.work is not None:
+        return node.op.work(*(layouts.frozen.nodes[i] for i in node.inputs), **node.attrs)
     if node.op.kind is Kind.CONTRACT:
         return node.op.flops * numel(node.shape) * _inner(layouts, node)
     return node.op.flops * numel(domain_of(layouts, node))

@@ -8,8 +8,9 @@ where a view is not enough:
 - a reshape that strides cannot express, and walks with negative steps (NumPy's loops round
   differently over them);
 - operands of opaque ops, which get dense arrays, so that their rounding does not depend on where
-  an operand came from; products whose operands BLAS cannot read, or that share a buffer (BLAS takes
-  another path for a matrix and itself);
+  an operand came from (or contiguous rows, where their machine code reads those); products whose
+  operands BLAS cannot read, or that share a buffer (BLAS takes another path for a matrix and
+  itself);
 - outputs, kept values and writes that are not the one value stored there.
 """
 
@@ -94,6 +95,15 @@ def is_dense(layout: Strided) -> bool:
                 return False
             step *= n
     return True
+
+
+def has_rows(layout: Strided) -> bool:
+    """Whether the last axis is contiguous.
+
+    >>> has_rows(Strided((2, 3), (7, 1))), has_rows(Strided((2, 3), (1, 2)))
+    (True, False)
+    """
+    return layout.shape[-1] == 1 or layout.strides[-1] == 1
 
 
 def covers(layout: Strided, root: FNode) -> bool:
@@ -186,7 +196,9 @@ class _Arranger(Editor):
                 return i
             return self.copy(i)
         if kind in DENSE or (kind is Kind.ELEMENTWISE and node.op.scalar is None):
-            return i if self.in_buffer(i) and is_dense(self.layout[i]) else self.copy(i)
+            by_rows = node.op.rows and uses_native()
+            dense = has_rows if by_rows else is_dense
+            return i if self.in_buffer(i) and dense(self.layout[i]) else self.copy(i)
         if kind is Kind.CONTRACT:
             if uses_native():  # reads any strides, with the same rounding
                 return i if self.in_buffer(i) else self.copy(i)

@@ -11,10 +11,11 @@ from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError, ShapeError
 from lazygrad.nn import functional as F
 from lazygrad.nn import init
-from lazygrad.nn.functional.attention import attention_weights
+from lazygrad.nn.functional.attention import attend
 from lazygrad.nn.linear import Linear, blank
 from lazygrad.nn.module import Module
 from lazygrad.nn.parameter import Parameter
+from lazygrad.ops.attention import seen_weights
 
 
 def _additive(mask: Tensor, dtype: Any) -> Tensor:
@@ -30,7 +31,8 @@ class MultiheadAttention(Module):
     `forward(query, key, value)` takes (time, batch, embed_dim), batch first under `batch_first`, or
     without batch, and returns the output and the weights (averaged over the heads unless told
     otherwise, None without `need_weights`). As in PyTorch a boolean mask is true where attention is
-    *not* allowed.
+    *not* allowed. Without `need_weights` and dropout the weights never exist as a whole (see
+    `functional.scaled_dot_product_attention`).
 
     >>> import lazygrad as lg
     >>> layer = lg.nn.MultiheadAttention(8, 2, batch_first=True)
@@ -177,17 +179,23 @@ class MultiheadAttention(Module):
         shape = q.shape[0], q.shape[1], k.shape[1]
         mask = self._mask(attn_mask, key_padding_mask, q, shape)
         k, v, mask = self._extended(k, v, mask)
-        scores = (self._heads(q) * (1 / math.sqrt(self.head_dim))) @ self._heads(k).mT
-        weights = attention_weights(scores, mask, is_causal and attn_mask is None)
-        weights = F.dropout(weights, self.dropout, self.training)
-        out = (weights @ self._heads(v)).transpose(1, 2).reshape(q.shape)
-        out = self.out_proj(out)
+        causal, scale = is_causal and attn_mask is None, 1 / math.sqrt(self.head_dim)
+        heads = self._heads(q), self._heads(k), self._heads(v)
+        weights = None
+        if need_weights or (self.dropout and self.training):
+            weights = seen_weights((heads[0] * scale) @ heads[1].mT, mask, causal)
+            weights = F.dropout(weights, self.dropout, self.training)
+            out = weights @ heads[2]
+        else:
+            out = attend(*heads, mask, causal, scale)
+        out = self.out_proj(out.transpose(1, 2).reshape(q.shape))
         if not has_batch:
-            out, weights = out.squeeze(0), weights.squeeze(0)
+            out = out.squeeze(0)
         elif not self.batch_first:
             out = out.transpose(0, 1)
-        if not need_weights:
+        if weights is None or not need_weights:
             return out, None
+        weights = weights if has_batch else weights.squeeze(0)
         return out, weights.mean(dim=-3) if average_attn_weights else weights
 
     def _check(self, query: Tensor, key: Tensor, value: Tensor) -> None:

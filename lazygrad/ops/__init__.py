@@ -1,6 +1,7 @@
 """The ops: one record per operation, in files by idea. Importing this package registers all."""
 
 from lazygrad.ops import (
+    attention,
     contract,
     effect,
     elementwise,
@@ -18,6 +19,6 @@ from lazygrad.ops.opdef import Kind, OpDef, Promotion, Sample, Strided, all_ops,
 
 __all__ = [
     "Kind", "OpDef", "Promotion", "Sample", "Strided", "all_ops", "get_op", "register",
-    "contract", "effect", "elementwise", "index", "linalg", "logic", "movement", "random",
-    "reduce", "sort", "source", "windows",
+    "attention", "contract", "effect", "elementwise", "index", "linalg", "logic", "movement",
+    "random", "reduce", "sort", "source", "windows",
 ]  # fmt: skip

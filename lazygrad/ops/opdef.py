@@ -90,6 +90,8 @@ class OpDef:
     symmetric: bool = False  # the input is a symmetric matrix, of which one triangle is read
     accumulate_half: bool = False  # float16 and bfloat16 are computed in float32
     flops: float = 1.0  # per output element (REDUCE: per input element; CONTRACT: per product)
+    work: Callable[..., float] | None = None  # (*inputs, **attrs): all of them, where not `flops`
+    rows: bool = False  # OPAQUE: its machine code reads any strides, if the last one is 1
     grad_name: str = ""  # the class name that repr shows: AddBackward
     domain: tuple[tuple[float, float], ...] = ()  # test range of each input
     samples: Callable[[np.random.Generator], Iterator[Sample]] | None = None

@@ -3,34 +3,70 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
 
+from lazygrad.dtypes import promote
 from lazygrad.engine.creation import arange
 from lazygrad.engine.functions import cat
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError, ShapeError
 from lazygrad.nn.functional.layers import dropout
+from lazygrad.ops.attention import ATTENTION, seen_weights
+from lazygrad.shapes import Shape, broadcast
 
 
-def attention_weights(scores: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
-    """The softmax of (..., queries, keys) scores over the keys that a mask allows; 0 without any.
+def _same_rank(x: Tensor, batch: Shape) -> Tensor:
+    """(..., heads, time, width) with one axis in place of those before the heads."""
+    x = x.reshape((*(1,) * (3 + len(batch) - x.ndim), *x.shape))
+    return x.expand((*batch, *x.shape[-3:])).reshape((-1, *x.shape[-3:]))
 
-    A boolean mask is true where attention is allowed, any other one is added.
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scale: float
+) -> Tensor:
+    """Attention as one op; the axes before the last two broadcast.
+
+    The weights of one query are a row, for which products are quicker.
     """
-    if is_causal:
-        rows, columns = (
-            scores._iota((scores.shape[-2], 1), 0),
-            scores._iota((1, scores.shape[-1]), 1),
-        )
-        scores = scores.where(columns <= rows, -math.inf)
+    if query.shape[-2] == 1:
+        return _composed(query, key, value, mask, causal, scale)
+    dtype = reduce(promote, (t._wide().dtype for t in (query, key, value)))
+    batch = broadcast(*(t.shape[:-3] for t in (query, key, value)))
+    q, k, v = (_same_rank(t.to(dtype), batch) for t in (query, key, value))
+    if k.shape[1] != v.shape[1]:
+        shared = broadcast(k.shape[1:2], v.shape[1:2])[0]
+        k, v = (t.expand((-1, shared, -1, -1)) for t in (k, v))
+    if q.shape[1] < k.shape[1]:
+        q = q.expand((-1, k.shape[1], -1, -1))
+    masks = []
     if mask is not None:
-        flags = not mask.dtype.is_floating_point
-        scores = scores.where(mask != 0, -math.inf) if flags else scores + mask
-    if mask is None:  # every query sees a key
-        return scores.softmax(-1)
-    top = scores.detach().amax(-1, keepdim=True)
-    e = (scores - top.where(top > -math.inf, 0.0)).exp()
-    total = e.sum(-1, keepdim=True)
-    return e / total.where(total > 0, 1.0)
+        mask = mask.to(dtype) if mask.dtype.is_floating_point else mask != 0
+        whole = mask.reshape((*(1,) * (3 + len(batch) - mask.ndim), *mask.shape))
+        masks = [whole if len(batch) == 1 else _same_rank(mask, batch)]
+    out = q.apply(ATTENTION, k, v, *masks, causal=causal, scale=scale).transpose(1, 2)
+    rank = max(query.ndim, key.ndim, value.ndim)
+    return out.reshape((*batch, *out.shape[1:])[-rank:]).to(query.dtype)
+
+
+def _composed(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scale: float,
+    dropout_p: float = 0.0,
+) -> Tensor:  # fmt: skip
+    """Attention of products and a softmax: all weights exist."""
+    q, k, v = (t._wide() for t in (query, key, value))
+    heads, shared = (t.shape[-3] if t.ndim > 2 else 1 for t in (q, k))
+    groups = heads // shared if shared else 1
+    if groups > 1:  # a head of keys meets its queries without being repeated
+        q = q.reshape((*q.shape[:-3], -1, groups, *q.shape[-2:]))
+        k, v = k.unsqueeze(-3), v.unsqueeze(-3)
+        if mask is not None and mask.ndim > 2:
+            *lead, heads = mask.shape[:-2]
+            split = (-1, groups) if heads > 1 else (1, 1)
+            mask = mask.reshape((*lead, *split, *mask.shape[-2:]))
+    out = dropout(seen_weights((q * scale) @ k.mT, mask, causal), dropout_p) @ v
+    if groups > 1:
+        out = out.reshape((*out.shape[:-4], -1, *out.shape[-2:]))
+    return out.to(query.dtype)
 
 
 def scaled_dot_product_attention(
@@ -50,6 +86,10 @@ def scaled_dot_product_attention(
     broadcasts to (..., time, source): true where attention is allowed, or numbers that are added.
     With `enable_gqa` several heads of queries share one of keys and values.
 
+    The weights never exist as a whole, not even for the gradient: both passes make them tile by
+    tile (Dao et al. 2022), so memory grows with time, not with its square. With `dropout_p` they
+    are composed of products and a softmax, and do.
+
     >>> import lazygrad as lg
     >>> x = lg.eye(2).reshape(1, 1, 2, 2)
     >>> lg.nn.functional.scaled_dot_product_attention(x, x, x, is_causal=True, scale=0.0)
@@ -65,7 +105,6 @@ def scaled_dot_product_attention(
         )
     if is_causal and attn_mask is not None:
         raise ArgumentError("scaled_dot_product_attention takes attn_mask or is_causal, not both")
-    groups = 1
     if enable_gqa:
         heads, shared = query.shape[-3], key.shape[-3]
         if heads % shared or value.shape[-3] != shared:
@@ -73,20 +112,17 @@ def scaled_dot_product_attention(
                 f"scaled_dot_product_attention: {shapes}: the heads of the query must be a "
                 "multiple of those of key and value"
             )
-        groups = heads // shared
-    q, k, v = (t._wide() for t in (query, key, value))
-    if groups > 1:  # a head of keys meets its queries without being repeated
-        q = q.reshape((*q.shape[:-3], -1, groups, *q.shape[-2:]))
-        k, v = k.unsqueeze(-3), v.unsqueeze(-3)
-        if attn_mask is not None and attn_mask.ndim > 2:
-            *lead, heads = attn_mask.shape[:-2]
-            split = (-1, groups) if heads > 1 else (1, 1)
-            attn_mask = attn_mask.reshape((*lead, *split, *attn_mask.shape[-2:]))
-    scores = (q * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)) @ k.mT
-    out = dropout(attention_weights(scores, attn_mask, is_causal), dropout_p) @ v
-    if groups > 1:
-        out = out.reshape((*out.shape[:-4], -1, *out.shape[-2:]))
-    return out.to(query.dtype)
+    else:
+        try:
+            broadcast(*(t.shape[:-2] for t in (query, key, value)))
+        except ShapeError:
+            raise ShapeError(
+                f"scaled_dot_product_attention: {shapes}: batch or heads differ"
+            ) from None
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    if dropout_p:
+        return _composed(query, key, value, attn_mask, is_causal, scale, dropout_p)
+    return attend(query, key, value, attn_mask, is_causal, scale)
 
 
 def rotary_embedding(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from lazygrad.dtypes import int64
+from lazygrad.ops.attention import ATTENTION, ATTENTION_BACK
 from lazygrad.ops.effect import CHECK_INDEX
 from lazygrad.ops.index import GATHER, INDEX, INDEX_PUT, SCATTER
 from lazygrad.ops.movement import CAT, PAD, SLICE_SET
@@ -19,6 +20,7 @@ from lazygrad.ops.opdef import OpDef
 from lazygrad.ops.random import PHILOX
 from lazygrad.ops.scalar_math import Instr, Recorder, Ref
 from lazygrad.runtime.kernel import Access, Body, Extern, Grid, Kernel, Map, Scratch, Store
+from lazygrad.runtime.native.attention import attention_units
 from lazygrad.runtime.native.checks import check_units
 from lazygrad.runtime.native.conversions import HALVES
 from lazygrad.runtime.native.philox import philox_units
@@ -192,4 +194,5 @@ def _write(
 _RULES: dict[OpDef, Callable[[Kernel, Extern], list[Unit]]] = {
     CHECK_INDEX: check_units, PHILOX: philox_units, PAD: _pad, CAT: _cat, SLICE_SET: _slice_set,
     INDEX: _index, GATHER: _gather, INDEX_PUT: _index_put, SCATTER: _scatter,
+    ATTENTION: attention_units, ATTENTION_BACK: attention_units,
 }  # fmt: skip
