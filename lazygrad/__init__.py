@@ -38,8 +38,10 @@ from lazygrad.dtypes import bool_ as bool
 from lazygrad.engine import creation, debug, forms, functions
 from lazygrad.engine.anomaly import detect_anomaly
 from lazygrad.engine.backward import grad
+from lazygrad.engine.checkpoint import checkpoint
 from lazygrad.engine.compute_graph import compute_graph
 from lazygrad.engine.creation import *  # noqa: F403  its __all__ is part of ours
+from lazygrad.engine.custom_vjp import custom_vjp
 from lazygrad.engine.device import cuda, device
 from lazygrad.engine.forms import *  # noqa: F403
 from lazygrad.engine.functions import *  # noqa: F403
@@ -81,14 +83,15 @@ set_num_threads = set_num_workers
 
 __all__ = [
     "Generator", "Graph", "LazygradWarning", "Tensor", "benchmark", "bfloat16", "bool",
-    "compute_graph", "config", "cuda", "data", "debug", "detect_anomaly", "device", "double",
-    "dtype", "dtypes", "enable_grad", "errors", "finfo", "float", "float16", "float32", "float64",
-    "get_default_dtype", "get_default_graph", "get_rng_state", "grad", "half", "iinfo",
-    "inference_mode", "initial_seed", "int", "int16", "int32", "int64", "int8", "is_grad_enabled",
-    "linalg", "load", "long", "manual_seed", "memory_stats", "nn", "no_grad", "num_workers",
-    "optim", "profile", "realize", "save", "seed", "set_default_dtype", "set_default_graph",
-    "set_grad_enabled", "set_num_threads", "set_num_workers", "set_rng_state", "short",
-    "synchronize", "uint16", "uint32", "uint64", "uint8",
+    "checkpoint", "compute_graph", "config", "cuda", "custom_vjp", "data", "debug",
+    "detect_anomaly", "device", "double", "dtype", "dtypes", "enable_grad", "errors", "finfo",
+    "float", "float16", "float32", "float64", "get_default_dtype", "get_default_graph",
+    "get_rng_state", "grad", "half", "iinfo", "inference_mode", "initial_seed", "int", "int16",
+    "int32", "int64", "int8", "is_grad_enabled", "linalg", "load", "long", "manual_seed",
+    "memory_stats", "nn", "no_grad", "num_workers", "optim", "profile", "realize", "save", "seed",
+    "set_default_dtype", "set_default_graph", "set_grad_enabled", "set_num_threads",
+    "set_num_workers", "set_rng_state", "short", "synchronize", "uint16", "uint32", "uint64",
+    "uint8",
 ]  # fmt: skip
 _LATER = {  # imported when first named: `import lazygrad` costs little more than NumPy
     "profile": ("lazygrad.runtime.profiling", "profile"),
@@ -100,7 +103,8 @@ _LATER = {  # imported when first named: `import lazygrad` costs little more tha
 
 
 _ELSEWHERE = {  # where PyTorch has a name and this package has it in another place
-    "utils": "lazygrad.data and lazygrad.nn.utils", "autograd": "lazygrad.grad",
+    "utils": "lazygrad.data, lazygrad.nn.utils and lazygrad.checkpoint",
+    "autograd": "lazygrad.grad, and lazygrad.custom_vjp for autograd.Function",
     "jit": "lazygrad.compute_graph", "compile": "lazygrad.compute_graph",
     "Parameter": "lazygrad.nn.Parameter", "DataLoader": "lazygrad.data.DataLoader",
     "amp": "lazygrad.bfloat16: there is no autocast yet",

@@ -241,7 +241,7 @@ class _Walk:
         for i in needed:
             self.settle(call.inputs[i])
         gathered = {i: self.grads[n] for n, i in first.items() if n in self.grads}
-        for i, g in HOOKS.call_vjp(call, cotangents, needed, gathered).items():
+        for i, g in call.payload.pull(call, cotangents, needed, gathered).items():
             if i in gathered:
                 self.grads[call.inputs[i].id] = g
             else:

@@ -50,6 +50,35 @@ class Body:
             self.outputs.append(node)
         return found
 
+    def value(self, call: Node, index: int) -> Node:
+        """The node that has the value of output `index`."""
+        return project(call, index)
+
+    def pull(
+        self, call: Node, cotangents: dict[int, Tensor], needed: set[int],
+        gathered: dict[int, Tensor],
+    ) -> dict[int, Tensor]:  # fmt: skip
+        """The gradients of a call's inputs: one more call, of the backward body.
+
+        Those of the inputs in `gathered` are added to what is there, in the order of the nodes.
+        """
+        graph = call.graph
+        indices, carried = tuple(sorted(cotangents)), tuple(sorted(gathered))
+        given = [cotangents[i]._node_in(graph) for i in indices]
+        given += [gathered[i]._node_in(graph) for i in carried]
+        again = tuple([n.requires_grad for n in given]) if STATE.grad else ()
+        vjp = self.vjp(indices, tuple(sorted(needed)), carried, again)
+        if not vjp.grads:
+            return {}
+        inputs = [
+            *(call.inputs[i] for i in vjp.sources),
+            *given,
+            *(project(call, i) for i in vjp.residuals),
+        ]
+        wants = STATE.grad and any(n.requires_grad for n in inputs)
+        back = append_call(graph, vjp.body, inputs, wants)
+        return {i: HOOKS.wrap(project(back, k)) for k, i in enumerate(vjp.grads)}
+
     def vjp(
         self, cotangents: tuple[int, ...], needed: tuple[int, ...], carried: tuple[int, ...] = (),
         again: tuple[bool, ...] = (),
@@ -97,8 +126,15 @@ def replay_nodes(body: Body, graph: Graph, inputs: Sequence[Node]) -> dict[int, 
     """Append copies of the body's nodes to `graph`; maps old ids to the new nodes."""
     env: dict[int, Node] = {old.id: new for old, new in zip(body.inputs, inputs, strict=True)}
     for node in body.nodes:
-        env[node.id] = graph.clone(node, tuple(env[n.id] for n in node.inputs))
+        env[node.id] = copied(graph, node, [env[n.id] for n in node.inputs])
     return env
+
+
+def copied(graph: Graph, node: Node, inputs: Sequence[Node]) -> Node:
+    """A copy of a node over other inputs; outputs of a call stay interned."""
+    if node.op.kind is Kind.PROJECT:
+        return graph.project(PROJECT, inputs[0], node.attrs["index"], node, node.requires_grad)
+    return graph.clone(node, tuple(inputs))
 
 
 def _differentiate(
@@ -157,6 +193,10 @@ def _residual_cut(roots: Sequence[Node], forward: dict[int, Any]) -> list[Node]:
         if node.id in seen:
             continue
         seen.add(node.id)
+        if node.op.kind is Kind.PROJECT and node.id not in forward:
+            call = forward.get(node.inputs[0].id)
+            if call is not None:  # nobody has read this output in the forward
+                forward[node.id] = call.payload.value(call, node.attrs["index"])
         if node.id in forward and node.op.kind not in (Kind.SOURCE, Kind.VIEW):
             cut[node.id] = node
         else:
@@ -180,31 +220,3 @@ def project(call: Node, index: int) -> Node:
     """Output `index` of a call, as a node."""
     spec = call.payload.outputs[index]
     return call.graph.project(PROJECT, call, index, spec, call.requires_grad and spec.requires_grad)
-
-
-def call_vjp(
-    call: Node, cotangents: dict[int, Tensor], needed: set[int], gathered: dict[int, Tensor]
-) -> dict[int, Tensor]:
-    """The gradients of a call's inputs: one more call, of the backward body.
-
-    Those of the inputs in `gathered` are added to what is there, in the order of the nodes.
-    """
-    graph, body = call.graph, call.payload
-    indices, carried = tuple(sorted(cotangents)), tuple(sorted(gathered))
-    given = [cotangents[i]._node_in(graph) for i in indices]
-    given += [gathered[i]._node_in(graph) for i in carried]
-    again = tuple([n.requires_grad for n in given]) if STATE.grad else ()
-    vjp = body.vjp(indices, tuple(sorted(needed)), carried, again)
-    if not vjp.grads:
-        return {}
-    inputs = [
-        *(call.inputs[i] for i in vjp.sources),
-        *given,
-        *(project(call, i) for i in vjp.residuals),
-    ]
-    wants = STATE.grad and any(n.requires_grad for n in inputs)
-    back = append_call(graph, vjp.body, inputs, wants)
-    return {i: HOOKS.wrap(project(back, k)) for k, i in enumerate(vjp.grads)}
-
-
-HOOKS.call_vjp = call_vjp

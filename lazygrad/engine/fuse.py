@@ -170,7 +170,7 @@ class Fuser:
         found: list[Group] = []
         layouts, group = self.layouts, self.group
         for j in self.nodes[i].inputs:
-            for k in (layouts.root[j], layouts.guard[j]):
+            for k in (layouts.root[j], layouts.guard[j], layouts.after[j]):
                 made = group.get(k) if k >= 0 else None
                 if made is not None and made.rank != _CLOSED and made not in found:
                     found.append(made)
@@ -181,13 +181,18 @@ class Fuser:
         if not self.waiting:
             return []
         found: set[int] = set()
-        stack = [self.layouts.root[j] for j in self.nodes[i].inputs]
+        stack = self._needs(i)
         while stack:
             k = stack.pop()
             if k in self.waiting and k not in found:
                 found.add(k)
-                stack.extend(self.layouts.root[j] for j in self.nodes[k].inputs)
+                stack.extend(self._needs(k))
         return sorted(found)
+
+    def _needs(self, i: int) -> list[int]:
+        """The values that node i reads or waits for."""
+        layouts = self.layouts
+        return [r for j in self.nodes[i].inputs for r in (layouts.root[j], layouts.after[j])]
 
     def _place(self, i: int, node: FNode) -> None:
         form = form_of(self.layouts, node)
@@ -363,8 +368,8 @@ class Fuser:
             return groups
         for group in groups:
             for i in group.nodes:
-                for j in self.nodes[i].inputs:
-                    made = self.group.get(self.layouts.root[j])
+                for root in self._needs(i):
+                    made = self.group.get(root)
                     if made is not None and made in readers and made is not group:
                         readers[made].add(group)
         gone = set()

@@ -42,7 +42,6 @@ class Hooks:
     wrap: Callable[[Node], Tensor]  # the tensor that stands for a node
     tensor: type[Tensor]
     generator: Callable[[], Any]  # the default random stream
-    call_vjp: Callable[[Node, dict[int, Any], set[int], dict[int, Any]], dict[int, Any]]
     realize_graph: Callable[[Graph], None]
 
     if TYPE_CHECKING:

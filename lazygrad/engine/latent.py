@@ -143,8 +143,14 @@ def _product(frozen: FrozenGraph, i: int, roots: tuple[int, int]) -> FrozenGraph
         new[r] = builder.add_source(FNode(DATA, (), attrs, node.shape, node.dtype, node.site))
     needed = [i]
     for j in needed:
-        needed += [k for k in frozen.nodes[j].inputs if k not in new]
+        needed += [k for k in _operands(frozen.nodes[j]) if k not in new]
     for j in sorted(set(needed)):
         node = frozen.nodes[j]
-        new[j] = builder.add(node.over([new[k] for k in node.inputs]))
+        inputs = [new[k] for k in _operands(node)]
+        new[j] = builder.add(node.over(inputs)) if len(inputs) == len(node.inputs) else inputs[0]
     return builder.finish([new[i]])
+
+
+def _operands(node: FNode) -> tuple[int, ...]:
+    """The inputs whose values it is made of: those of a view that say when are of no use here."""
+    return node.inputs[:1] if node.op.kind is Kind.VIEW else node.inputs

@@ -57,6 +57,7 @@ class Layouts:
     root: list[int]
     layout: list[Strided]
     guard: list[int]  # the last effect that a node's value went through, or -1
+    after: list[int]  # the root that readers of a view have to wait for, or -1
     homes: dict[int, Home] = field(default_factory=dict)  # roots that outlive their readers
     exported: set[int] = field(default_factory=set)  # roots that other kernels or callers read
 
@@ -144,6 +145,7 @@ class _Arranger(Editor):
         self.root: list[int] = []
         self.layout: list[Strided] = []
         self.guard: list[int] = []
+        self.after: list[int] = []
 
     def put(self, node: FNode, *, source: bool = False) -> int:
         """Add a node and find its layout; the index of it, or of a copy that stands for it."""
@@ -165,9 +167,19 @@ class _Arranger(Editor):
         self.root.append(root)
         self.layout.append(layout)
         self.guard.append(guard)
+        self.after.append(self.moment(node))
         if any(s < 0 and n > 1 for n, s in zip(layout.shape, layout.strides, strict=True)):
             return self.copy(index)
         return index
+
+    def moment(self, node: FNode) -> int:
+        """The latest stored value that readers of a view have to wait for: its later operands."""
+        if node.op.kind not in (Kind.VIEW, Kind.EFFECT):
+            return -1
+        found = self.after[node.inputs[0]]
+        for i in node.inputs[1:] if node.op.kind is Kind.VIEW else ():
+            found = max(found, self.root[i] if is_stored(self.nodes[self.root[i]]) else -1)
+        return found
 
     def copy(self, i: int, *, fresh: bool = False) -> int:
         """A dense copy of node i; `fresh` ones are shared with nobody."""
@@ -179,6 +191,7 @@ class _Arranger(Editor):
         self.root.append(len(self.root))
         self.layout.append(contiguous(node.shape))
         self.guard.append(-1)
+        self.after.append(-1)
         return len(self.nodes) - 1
 
     def in_buffer(self, i: int) -> bool:
@@ -258,4 +271,4 @@ def _settle(frozen: FrozenGraph, to: _Arranger, new: list[int]) -> Layouts:
         outputs=tuple(outputs), kept=tuple(kept), writes=tuple(writes),
     )  # fmt: skip
     homes = {r: h for r, h in homes.items() if is_stored(to.nodes[r])}
-    return Layouts(graph, to.root, to.layout, to.guard, homes)
+    return Layouts(graph, to.root, to.layout, to.guard, to.after, homes)

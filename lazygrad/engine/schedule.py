@@ -54,9 +54,10 @@ class _Graph:
             for j in layouts.frozen.nodes[i].inputs:
                 root = layouts.root[j]
                 self.readers.setdefault(root, set()).add(k)
-                at = self.where.get(root, k)
-                if at != k:
-                    self.edge(at, k)
+                for made in (root, layouts.after[j]):
+                    at = self.where.get(made, k)
+                    if at != k:
+                        self.edge(at, k)
 
     def edge(self, first: int, then: int) -> None:
         """Make one group run before another."""
@@ -130,6 +131,7 @@ def _write_late(graph: _Graph, k: int, at: int, new: int) -> None:
     layouts.root.append(index)
     layouts.layout.append(contiguous(node.shape))
     layouts.guard.append(-1)
+    layouts.after.append(-1)
     layouts.homes[index] = Home(WRITE, k)
     del layouts.homes[new]
     layouts.exported.update((new, index))

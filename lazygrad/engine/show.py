@@ -9,7 +9,7 @@ import numpy as np
 from lazygrad.dtypes import get_default_dtype
 from lazygrad.engine.graph import Node
 from lazygrad.engine.modes import STATE
-from lazygrad.ops.opdef import Kind
+from lazygrad.engine.tie import through_ties
 
 if TYPE_CHECKING:
     from lazygrad.engine.tensor import Tensor
@@ -25,9 +25,9 @@ class GradFn:
 
     def name(self) -> str:
         """The name, such as `PowBackward`."""
-        node = self.node
-        while node.op.kind is Kind.PROJECT:
-            node = node.inputs[0].payload.outputs[node.attrs["index"]]
+        node = through_ties(self.node)
+        if isinstance(node, str):
+            return node
         given: str = node.op.grad_name
         return given or "".join(p.capitalize() for p in node.op.name.split("_")) + "Backward"
 

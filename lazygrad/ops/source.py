@@ -80,6 +80,19 @@ DETACH = register(
 )  # fmt: skip
 
 
+def _first(x: Any, moment: Any) -> Array:
+    return np.asarray(x)
+
+
+AFTER = register(
+    OpDef(
+        "after", Kind.VIEW, lambda x, moment: (x.shape, x.dtype), _first, arity=2,
+        vjp=lambda g, out, x, moment: (g, None), view=lambda s: s,
+        doc="The first operand, for readers that must not run before the second is there.",
+    )
+)  # fmt: skip
+
+
 def _call_infer(*inputs: Any, **attrs: Any) -> tuple[Shape, DType]:
     return (), bool_  # a call has no value of its own: its projections do
 

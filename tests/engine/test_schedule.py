@@ -1,10 +1,14 @@
 """Order: checks before writes, reads of the old value before writes, whatever has to be copied."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from lazygrad.config import config
 from lazygrad.dtypes import float32, int64
+from lazygrad.engine import schedule
+from lazygrad.engine.executable import CompiledProgram
 from lazygrad.engine.frozen import FNode, FrozenGraph, Site
 from lazygrad.engine.program import compile_graph
 from lazygrad.errors import IndexOutOfRangeError
@@ -12,6 +16,7 @@ from lazygrad.ops.effect import CHECK_INDEX
 from lazygrad.ops.elementwise import ADD, CAST, EXP, MUL, NEG, SUB
 from lazygrad.ops.opdef import Kind, OpDef
 from lazygrad.ops.sort import CUMSUM
+from lazygrad.ops.source import AFTER
 from tests.engine.build import GraphBuilder, arrays_for, evaluate
 from tests.engine.fuzz import VARIANTS, variant
 
@@ -184,3 +189,58 @@ def test_what_reads_a_checked_value_runs_after_the_check() -> None:
     program = compile_graph(g.finish([g(CUMSUM, b, axis=0)]))
     ops = [program.frozen.nodes[i].op.name for k in program.kernels for i in k.nodes]
     assert ops == ["check_index", "neg", "check_index", "cumsum"]
+
+
+def drawn(seed: int) -> FrozenGraph:
+    """A program in which some values may not be read before others are there."""
+    rng = np.random.default_rng(seed)
+    g = GraphBuilder()
+    values = [g.data((4, 4)), g.param((4, 4))]
+    for _ in range(24):
+        a, b = rng.choice(values, 2).tolist()
+        kind = rng.integers(6)
+        if kind < 2:
+            values.append(g((NEG, EXP)[kind], (a, values[1])[rng.integers(2)]))
+        elif kind < 4:
+            values.append(g.matmul(a, b) if kind == 2 else g(CUMSUM, a, axis=0))
+        else:
+            late = g(AFTER, a, b)
+            values.append(g(ADD, late, values[0]) if kind == 4 else g(NEG, g.t(late)))
+    return g.finish([*values[-3:], g(NEG, g(AFTER, values[2], values[-1]))])
+
+
+def _last_first(graph: Any, start: int, sizes: Any) -> list[int]:
+    return schedule._by_priority(graph, start, lambda k: -k, lambda k: None)
+
+
+@pytest.mark.numpy_code
+@pytest.mark.parametrize("seed", range(40))
+def test_readers_wait_for_the_moment_that_they_are_told(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even in an order that would run them as early as it may."""
+    monkeypatch.setattr(schedule, "_greedy", _last_first)
+    monkeypatch.setattr(schedule._Sizes, "peak", lambda self, order: order == sorted(order))
+    program = compile_graph(drawn(seed))
+    assert isinstance(program, CompiledProgram)
+    nodes = program.frozen.nodes
+    at = {i: k for k, kernel in enumerate(program.kernels) for i in kernel.nodes}
+    checked = 0
+    for i, k in at.items():
+        for j in nodes[i].inputs:
+            while nodes[j].op.kind is Kind.VIEW:
+                for moment in nodes[j].inputs[1:]:
+                    while nodes[moment].op.kind is Kind.VIEW:
+                        moment = nodes[moment].inputs[0]
+                    checked += 1
+                    assert at.get(moment, -1) <= k
+                j = nodes[j].inputs[0]
+    assert checked
+
+
+def test_the_moment_may_be_a_value_that_waits_for_its_own_reader() -> None:
+    g = GraphBuilder()
+    moment = g(EXP, g.data((4,)))
+    first = g(CUMSUM, g.data((4,)), axis=0)
+    then = g(CUMSUM, g(NEG, g(AFTER, first, moment)), axis=0)
+    same_everywhere(g.finish([g(ADD, moment, then)]), exact=False)

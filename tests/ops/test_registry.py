@@ -12,7 +12,7 @@ from lazygrad.ops.scalar_math import NUMPY, WORDS, Recorder
 from lazygrad.runtime.dispatch import uses_native
 from lazygrad.shapes import contiguous_strides
 
-INTERNAL = {"version", "detach", "call", "project"}  # made by the engine, no samples
+INTERNAL = {"version", "detach", "after", "call", "project"}  # made by the engine, no samples
 OPS = [op for op in all_ops() if op.kind is not Kind.SOURCE and op.name not in INTERNAL]
 WITH_SAMPLES = [op for op in OPS if op.samples is not None]
 SCALAR = [op for op in WITH_SAMPLES if op.scalar is not None]

@@ -85,12 +85,17 @@ def _identity_body(editor: Editor, node: FNode) -> int | None:
     return _replaces(editor, node.inputs[0], node)
 
 
+def _is_plain_view(node: FNode) -> bool:
+    """Whether it says where elements are, and not also when they may be read."""
+    return node.op.kind is Kind.VIEW and len(node.inputs) == 1
+
+
 def _view_cycle(editor: Editor, node: FNode) -> int | None:
     """A chain of views that ends with the layout of one of its members is that member."""
-    if node.op.kind is not Kind.VIEW:
+    if not _is_plain_view(node):
         return None
     chain = [node]
-    while (below := editor.nodes[chain[-1].inputs[0]]).op.kind is Kind.VIEW and len(chain) < 8:
+    while _is_plain_view(below := editor.nodes[chain[-1].inputs[0]]) and len(chain) < 8:
         chain.append(below)
     for depth in range(len(chain)):
         root = chain[depth].inputs[0]

@@ -1,0 +1,215 @@
+"""Checkpoints: the same bits, in fewer bytes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lazygrad as lg
+from lazygrad import nn
+from lazygrad.errors import ArgumentError
+from lazygrad.testing import gradcheck, gradgradcheck
+
+WIDTH, ROWS = 16, 64
+
+
+class Block(nn.Module):
+    """All that could differ the second time: random numbers, statistics, labels to check."""
+
+    def __init__(self) -> None:
+        self.norm = nn.BatchNorm1d(WIDTH)
+        self.up, self.down = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
+        self.drop = nn.Dropout(0.3)
+        self.table = nn.Embedding(3, WIDTH)
+
+    def forward(self, x: lg.Tensor, ids: lg.Tensor) -> lg.Tensor:
+        h = nn.functional.gelu(self.up(self.norm(x) + self.table(ids)))
+        return x + self.drop(self.down(h))
+
+
+Wrap = Callable[..., Any]
+
+
+def plain(fn: Callable[..., Any], *args: Any) -> Any:
+    return fn(*args)
+
+
+def nested(fn: Callable[..., Any], *args: Any) -> Any:
+    return lg.checkpoint(lambda *a: lg.checkpoint(fn, *a), *args)
+
+
+def trained(wrap: Wrap, form: str, depth: int = 4) -> tuple[list[Any], Any]:
+    """Everything that three steps leave behind, and the captured function."""
+    lg.manual_seed(0)
+    blocks = nn.ModuleList([Block() for _ in range(depth)])
+    optimizer = lg.optim.AdamW(blocks.parameters(), lr=0.01)
+
+    def forward(x: lg.Tensor, ids: lg.Tensor) -> lg.Tensor:
+        for block in blocks:
+            x = wrap(block, x, ids)
+        return (x * x).mean()
+
+    def step(x: lg.Tensor, ids: lg.Tensor) -> lg.Tensor:
+        optimizer.zero_grad()
+        loss = run(x, ids)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    run = lg.compute_graph(forward) if form == "forward captured" else forward
+    fn: Any = lg.compute_graph(step) if form == "step captured" else step
+    left: list[Any] = []
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        x = lg.tensor(rng.standard_normal((ROWS, WIDTH)).astype(np.float32))
+        left.append(fn(x, lg.tensor(rng.integers(0, 3, ROWS))).item())
+    left += [p.numpy() for p in blocks.parameters()] + [b.numpy() for b in blocks.buffers()]
+    return [*left, lg.get_rng_state()], fn
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[Any]:
+    return trained(plain, "step captured")[0]
+
+
+@pytest.mark.parametrize("form", ["eager", "forward captured", "step captured"])
+@pytest.mark.parametrize("wrap", [lg.checkpoint, nested])
+def test_three_steps_have_the_same_bits(wrap: Wrap, form: str, expected: list[Any]) -> None:
+    found, _ = trained(wrap, form)
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.compiled
+def test_a_step_needs_a_fraction_of_the_memory() -> None:
+    arena = {}
+    for wrap in (plain, lg.checkpoint):
+        for depth in (4, 8):
+            _, fn = trained(wrap, "step captured", depth)
+            arena[wrap, depth] = fn.memory_plan().arena_bytes
+    one = arena[plain, 8] - arena[plain, 4]  # what four blocks keep
+    assert arena[lg.checkpoint, 8] < arena[plain, 8] / 2
+    assert arena[lg.checkpoint, 8] - arena[lg.checkpoint, 4] < one / 4
+    assert "after" in fn.explain()
+
+
+@pytest.mark.compiled
+def test_no_order_of_kernels_computes_it_again_too_early() -> None:
+    """Every order that the scheduler tries needs less, not only the user's."""
+    _, fn = trained(lg.checkpoint, "step captured", 8)
+    _, reference = trained(plain, "step captured", 8)
+    assert max(fn.memory_plan().peaks.values()) < min(reference.memory_plan().peaks.values())
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_a_copy_is_not_merged_with_its_original(blocks: int) -> None:
+    leaf = lg.ones(8, requires_grad=True)
+
+    @lg.compute_graph
+    def fn() -> Any:
+        x = leaf
+        for _ in range(blocks):
+            x = lg.checkpoint(lambda x: (x.exp() + 1).log().exp(), x)
+        return x, lg.grad(x.sum(), leaf)[0]
+
+    lg.realize(fn())
+    assert sum(n.op.name == "exp" for n in fn.program.frozen.nodes) == 4 * blocks
+
+
+def test_a_gradient_that_is_kept_as_its_factors() -> None:
+    found = []
+    for wrap in (plain, lg.checkpoint):
+        lg.manual_seed(0)
+        layers = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 64))
+        optimizer = lg.optim.SGD(layers.parameters(), lr=0.1)
+        loss = lg.compute_graph(lambda x, f=layers, w=wrap: w(f[2], w(f[1], w(f[0], x))).sum())
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss(lg.ones(2, 64)).backward()
+            optimizer.step()
+        found.append([p.grad.numpy() for p in layers.parameters() if p.grad is not None])
+    assert len(found[0]) == 4
+    assert all(np.array_equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_an_uncaptured_forward_keeps_its_inputs_only() -> None:
+    def chain(x: lg.Tensor) -> lg.Tensor:
+        for _ in range(5):
+            x = x.exp().log()
+        return x
+
+    def held(wrap: Wrap) -> int:
+        loss = wrap(chain, lg.ones(1000, requires_grad=True)).sum()
+        loss.item()
+        return sum(v.nbytes for v in loss.graph.values.values() if isinstance(v, np.ndarray))
+
+    assert held(plain) > 5 * 4000
+    assert held(lg.checkpoint) < 4000
+
+
+def test_both_orders_against_finite_differences() -> None:
+    x = lg.tensor(np.random.default_rng(0).uniform(0.5, 2, (3, 4)), requires_grad=True)
+    w = lg.tensor(np.random.default_rng(1).standard_normal((4, 2)), requires_grad=True)
+
+    def fn(x: lg.Tensor, w: lg.Tensor) -> lg.Tensor:
+        return (lg.checkpoint(lambda x: (x @ w).sin(), x.log()) * x.sum()).exp()
+
+    for form in (fn, lg.compute_graph(fn)):
+        assert gradcheck(form, (x, w))
+        assert gradgradcheck(form, (x, w))
+
+
+def test_parameters_that_change_before_the_backward_pass() -> None:
+    found = []
+    for wrap in (plain, lg.checkpoint):
+        w = nn.Parameter([2.0])
+        x = lg.tensor([3.0], requires_grad=True)
+        loss = wrap(lambda x, w=w: (x * w).exp().log(), x).sum()
+        loss.item()
+        with lg.no_grad():
+            w.assign_(w * 100)
+        loss.backward()
+        assert x.grad is not None and w.grad is not None
+        found.append((x.grad.tolist(), w.grad.tolist()))
+    assert found[0] == found[1]
+
+
+def test_what_goes_in_and_comes_out() -> None:
+    x, y = lg.ones(2, requires_grad=True), lg.zeros(2)
+
+    def fn(pair: dict[str, lg.Tensor], factor: float, scale: float = 1.0) -> Any:
+        h = pair["x"] * factor * scale
+        return {"h": h, "again": [h, pair["x"]], "y": pair["y"], "n": 3}
+
+    out = lg.checkpoint(fn, {"x": x, "y": y}, 2.0, use_reentrant=False, scale=5.0)
+    assert out["n"] == 3
+    assert out["y"] is y
+    assert not out["y"].requires_grad
+    assert repr(out["h"]).endswith("grad_fn=<MulBackward>)")
+    (out["h"] + out["again"][0] + out["again"][1]).sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [21.0, 21.0]
+
+
+def test_without_a_gradient_nothing_is_tied() -> None:
+    x = lg.ones(2, requires_grad=True)
+    with lg.no_grad():
+        assert not lg.checkpoint(lambda x: x * 2, x).requires_grad
+    y = lg.checkpoint(lambda x: x * 2, lg.ones(2))
+    assert y.grad_fn is None
+    with pytest.raises(ArgumentError, match="checkpoint takes a function, got Tensor"):
+        lg.checkpoint(x, x)  # type: ignore[arg-type]
+
+
+def test_a_rule_of_its_own_inside() -> None:
+    @lg.custom_vjp
+    def square(x: lg.Tensor) -> lg.Tensor:
+        return x * x
+
+    square.defvjp(lambda x: (x * x, x), lambda x, g: (20 * g * x,))
+    for fn in (lambda x: lg.checkpoint(square, x * 1.5), square):
+        x = lg.tensor([2.0], requires_grad=True)
+        first = lg.compute_graph(fn)(x)
+        first.sum().backward()
+        assert x.grad is not None
+        assert x.grad.item() == (20 * 3.0 * 1.5 if fn is not square else 40.0)
