@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass
 from typing import Any
 
+from lazygrad.errors import ConfigError
 from lazygrad.runtime.native import disk
 
 LANES = 16  # of a reduction, on every host: rounding depends on the op's shape alone
@@ -30,6 +31,7 @@ class Host:
     features: str
     lanes: int
     registers: int
+    halves: bool = True  # whether it converts float16
 
     @property
     def key(self) -> str:
@@ -55,10 +57,33 @@ def llvm_version() -> str:
     return str(llvmlite.__version__)
 
 
+# What code may be generated for instead, to run what smaller processors would run.
+_LEVELS = {
+    "x86-64-v2": Host("x86-64-v2", "", 4, 16, False),  # SSE 4.2, no fused multiply-add
+    "x86-64-v3": Host("x86-64-v3", "", 8, 16),  # AVX2
+    "x86-64-v4": Host("x86-64-v4", "", 16, 32),  # AVX-512
+}
+
+
 @functools.cache
 def host() -> Host:
-    """The machine that this process runs on."""
-    key = hashlib.sha256(f"host {_processor()} {llvm_version()}".encode()).hexdigest()
+    """The machine that this process runs on, or the lesser one that `LAZYGRAD_CPU` names."""
+    found, level = _here(), os.environ.get("LAZYGRAD_CPU")
+    if not level:
+        return found
+    chosen = _LEVELS.get(level) if platform.machine().lower() in ("x86_64", "amd64") else None
+    if chosen is None or chosen.lanes > found.lanes:
+        raise ConfigError(
+            f"LAZYGRAD_CPU={level!r}: this processor, {found.cpu}, is taken as it is or as one of "
+            f"{', '.join(n for n, h in _LEVELS.items() if h.lanes <= found.lanes)}"
+        )
+    return chosen
+
+
+def _here() -> Host:
+    key = hashlib.sha256(
+        f"host {_processor()} {llvm_version()} {Host.__slots__}".encode()
+    ).hexdigest()
     if _processor():
         known = disk.cache().read(key)
         if known is not None:
@@ -72,14 +97,14 @@ def host() -> Host:
 def _ask_llvm() -> Host:
     llvm = binding()
     found = llvm.get_host_cpu_features()
-    lanes, registers = 4, 16
+    lanes, registers, halves = 4, 16, bool(found.get("f16c"))
     if found.get("avx512f") and found.get("avx512vl") and found.get("avx512dq"):
         lanes, registers = 16, 32
     elif found.get("avx2") and found.get("fma"):
         lanes, registers = 8, 16
     elif found.get("neon") or llvm.get_process_triple().startswith(("aarch64", "arm64")):
-        lanes, registers = 4, 32
-    return Host(llvm.get_host_cpu_name(), found.flatten(), lanes, registers)
+        lanes, registers, halves = 4, 32, True
+    return Host(llvm.get_host_cpu_name(), found.flatten(), lanes, registers, halves)
 
 
 _TELLING = (

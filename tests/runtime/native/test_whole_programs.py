@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -206,3 +207,48 @@ def test_values_that_are_kept_as_views_are_read_as_what_they_are() -> None:
                 return loss
 
             assert [step(wide).item() for _ in range(4)] == [6.0] * 4
+
+
+STEP = """
+import hashlib, numpy as np, lazygrad as lg
+from lazygrad import nn
+F = nn.functional
+lg.manual_seed(0)
+model = nn.Sequential(
+    nn.Linear(13, 37), nn.LayerNorm(37), nn.GELU(), nn.Dropout(0.1), nn.Linear(37, 70), nn.Tanh(),
+    nn.Linear(70, 5),
+)
+optimizer = lg.optim.AdamW(model.parameters(), lr=1e-2)
+@lg.compute_graph
+def step(x, y):
+    optimizer.zero_grad()
+    loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    optimizer.step()
+    return loss
+rng = np.random.default_rng(0)
+for _ in range(3):
+    step(rng.standard_normal((19, 13)).astype("f4"), rng.integers(0, 5, 19)).item()
+half = lg.tensor(rng.standard_normal((4, 5)), dtype=lg.float16)
+state = [p.numpy().tobytes() for p in (*model.parameters(), half.softmax(-1) @ half.T)]
+print(hashlib.sha256(b"".join(state)).hexdigest())
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names levels of x86-64")
+def test_every_instruction_set_gives_the_same_bits() -> None:
+    """The lesser levels are those that this processor has, too; the first run is its own."""
+    found = set()
+    for level in ("", "x86-64-v2", "x86-64-v3"):
+        run = subprocess.run(
+            [sys.executable, "-c", STEP],
+            env=os.environ | {"LAZYGRAD_CPU": level, "LAZYGRAD_EXECUTOR": "native"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        if run.returncode and "is taken as it is or as one of" in run.stderr:
+            continue  # wider than this processor
+        assert run.returncode == 0, run.stderr
+        found.add(run.stdout)
+    assert len(found) == 1
