@@ -23,9 +23,9 @@ from typing import NamedTuple
 
 from lazygrad.config import config
 from lazygrad.engine.frozen import FNode, ancestors
-from lazygrad.engine.layouts import Layouts, contiguous, spread
+from lazygrad.engine.layouts import Layouts, contiguous, respread, spread
 from lazygrad.ops.opdef import Kind, Strided
-from lazygrad.shapes import Shape
+from lazygrad.shapes import Shape, numel
 
 CACHE = 1 << 21  # bytes that a kernel, or one chunk of it, touches: a second-level cache
 LONGEST = 96  # nodes of one kernel
@@ -341,10 +341,13 @@ class Fuser:
         inside = {*group.nodes, *unit}
         for i in unit:
             node = self.nodes[i]
-            if node.op.kind is not Kind.ELEMENTWISE or node.shape != shape:
+            if node.op.kind is not Kind.ELEMENTWISE or numel(node.shape) != numel(shape):
                 return False
             for j in node.inputs:
-                if self.layouts.root[j] in inside and self.layouts.layout[j] != contiguous(shape):
+                layout = self.layouts.layout[j]
+                if self.layouts.root[j] in inside and layout != contiguous(node.shape):
+                    return False
+                if node.shape != shape and respread(layout, node.shape, shape) is None:
                     return False
         return True
 

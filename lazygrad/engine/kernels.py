@@ -7,11 +7,12 @@ values that another kernel reads, or that have a home, go through a parameter.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 
 from lazygrad.dtypes import DType
 from lazygrad.engine.frozen import FNode
 from lazygrad.engine.fuse import CONTRACT, EXTERN, domain_of
-from lazygrad.engine.layouts import Layouts, is_virtual, spread
+from lazygrad.engine.layouts import Layouts, Parts, is_virtual, respread, spread
 from lazygrad.engine.stages import Draft, Form
 from lazygrad.ops.opdef import Kind, Strided, accumulator
 from lazygrad.ops.scalar_math import Instr, Recorder, Ref
@@ -121,17 +122,22 @@ class _Builder:
         order = [*self._inlined([*members, *([operand] if operand >= 0 else [])]), *members]
         inside = {*order, acc}
         loads: dict[Access, DType] = {}
-        accesses: dict[tuple[int, Strided], Access] = {}
-        reads = [j for i in order for j in self.nodes[i].inputs]
-        if operand >= 0:
-            reads.append(operand)
+        accesses: dict[tuple[int, Shape], Access] = {}  # by input and the shape of its reader
         flat = acc >= 0
-        for j in reads:
+        reads = [
+            (j, self.nodes[i].shape if flat else domain)
+            for i in order for j in self.nodes[i].inputs
+        ]  # fmt: skip
+        if operand >= 0:
+            reads.append((operand, domain))
+        for j, own in reads:
             root, layout = self.layouts.root[j], self.layouts.layout[j]
-            if root in inside or is_virtual(self.nodes[root]) or (root, layout) in accesses:
+            if root in inside or is_virtual(self.nodes[root]) or (j, own) in accesses:
                 continue
-            access = self._flat(root, layout, domain) if flat else self.access(root, layout, domain)
-            accesses[root, layout] = access
+            access = (
+                self._flat(root, layout, own, domain) if flat else self.access(root, layout, domain)
+            )
+            accesses[j, own] = access
             loads[access] = self.nodes[root].dtype
             self.loaded.add(access.buffer)
         first = [self._accumulator(acc)] if flat else []
@@ -141,7 +147,7 @@ class _Builder:
         if flat:
             values[acc] = m.cast(m.inputs[0], self.nodes[acc].dtype)
 
-        def value(j: int) -> Ref:
+        def value(j: int, own: Shape) -> Ref:
             root, layout = self.layouts.root[j], self.layouts.layout[j]
             if root in inside:
                 return values[root]
@@ -149,19 +155,20 @@ class _Builder:
             if node.op is LITERAL:
                 return m.emit(Instr("const", (), node.dtype, node.attrs["value"]))
             if is_virtual(node):
-                return self._position(m, node, layout, domain, flat)
-            return m.inputs[numbers[accesses[root, layout]]]
+                return self._position(m, node, layout, own, domain, flat)
+            return m.inputs[numbers[accesses[j, own]]]
 
         for i in order:
             node = self.nodes[i]
+            own = node.shape if flat else domain
             if node.op.kind is Kind.REDUCE:
-                found = value(node.inputs[0])
+                found = value(node.inputs[0], own)
             else:
                 assert node.op.scalar is not None
-                found = node.op.scalar(m, *[value(j) for j in node.inputs], **node.attrs)
+                found = node.op.scalar(m, *[value(j, own) for j in node.inputs], **node.attrs)
             values[i] = m.cast(found, node.dtype)
         if operand >= 0:
-            values[-1] = value(operand)
+            values[-1] = value(operand, domain)
         body = Body(tuple(loads), tuple(loads.values()), tuple(m.instrs))
         return body, {i: ref.index for i, ref in values.items()}
 
@@ -183,14 +190,18 @@ class _Builder:
         node = self.nodes[i]
         return accumulator(node.dtype) if node.op.accumulate_half else node.dtype
 
-    def _flat(self, root: int, layout: Strided, domain: Shape) -> Access:
-        return Access(self.buffer[root], spread(layout, domain), layout.offset)
+    def _flat(self, root: int, layout: Strided, own: Shape, domain: Shape) -> Access:
+        """An access at the points of a product, of a reader that has them in the shape `own`."""
+        strides = respread(layout, own, domain)
+        assert strides is not None, "its reader is not behind the product"
+        return Access(self.buffer[root], strides, layout.offset)
 
     def _position(
-        self, m: Recorder, node: FNode, layout: Strided, domain: Shape, flat: bool
+        self, m: Recorder, node: FNode, layout: Strided, own: Shape, domain: Shape, flat: bool
     ) -> Ref:
         """The positions that a (viewed) iota holds, from the positions in the domain."""
-        spreads = spread(layout, domain)
+        spreads = respread(layout, own, domain) if flat else spread(layout, domain)
+        assert spreads is not None, "its reader is not behind the product"
         strides = spreads if flat else self.strides(domain, spreads)
         extents = domain if flat else self.rowed(domain)
         total: Ref | None = None
@@ -270,9 +281,27 @@ class _Builder:
 
     def _operand(self, j: int, domain: Shape) -> Body:
         root, layout = self.layouts.root[j], self.layouts.layout[j]
-        access = self._flat(root, layout, domain)
+        parts = self.layouts.split.get(j)
+        access = (
+            self._flat(root, layout, domain, domain)
+            if parts is None
+            else self._split(root, layout, parts, domain)
+        )
         self.loaded.add(access.buffer)
         return Body((access,), (self.nodes[root].dtype,))
+
+    def _split(self, root: int, layout: Strided, parts: Parts, domain: Shape) -> Access:
+        """An access in pieces, broadcast over the batch axes of the domain."""
+        lead = len(domain) - len(parts)
+        split: list[Shape] = [(n,) for n in domain[:lead]]
+        strides = [0] * lead
+        steps = iter(layout.strides)
+        for n, part in zip(domain[lead:], parts, strict=True):
+            own = list(islice(steps, len(part)))
+            repeated = numel(part) != n
+            split.append((n,) if repeated else part)
+            strides += [0] if repeated else own
+        return Access(self.buffer[root], tuple(strides), layout.offset, split=tuple(split))
 
     def _extern(self, i: int) -> Extern:
         node = self.nodes[i]

@@ -5,7 +5,8 @@
 compute it) or a view, that is, a root and strides over the root's buffer. A copy node is inserted
 where a view is not enough:
 
-- a reshape that strides cannot express, and walks with negative steps (NumPy's loops round
+- a reshape that strides cannot express (the native runtime's products read some of these in
+  pieces, such as the windows of a convolution), and walks with negative steps (NumPy's loops round
   differently over them);
 - operands of opaque ops, which get dense arrays, so that their rounding does not depend on where
   an operand came from (or contiguous rows, where their machine code reads those); products whose
@@ -16,16 +17,18 @@ where a view is not enough:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 import numpy as np
 
 from lazygrad.engine.frozen import FNode, FrozenGraph, ancestors
 from lazygrad.engine.passes.rewrite import Editor
+from lazygrad.ops.movement import PERMUTE, RESHAPE
 from lazygrad.ops.opdef import Kind, OpDef, Strided
 from lazygrad.ops.source import IOTA, LITERAL
 from lazygrad.runtime.dispatch import uses_native
-from lazygrad.shapes import Shape, contiguous_strides, numel
+from lazygrad.shapes import Shape, contiguous_strides, numel, reshape_strides
 
 COPY = OpDef(
     "copy",
@@ -36,6 +39,8 @@ COPY = OpDef(
     flops=0,
     doc="The same value in a dense buffer of its own; written by the compiler only.",
 )
+
+Parts = tuple[Shape, ...]  # for each axis the extents into which it is cut, outermost first
 
 ARENA, OUTPUT, WRITE = "arena", "output", "write"
 DENSE = (Kind.OPAQUE, Kind.RANDOM, Kind.EFFECT)  # kinds with dense operands
@@ -51,13 +56,18 @@ class Home:
 
 @dataclass(slots=True)
 class Layouts:
-    """A graph whose views are resolved; `root` and `layout` are indexed by node."""
+    """A graph whose views are resolved; `root` and `layout` are indexed by node.
+
+    A view that only products read may be in `split`: its layout is then that of its pieces, the
+    extents into which each of its axes is cut.
+    """
 
     frozen: FrozenGraph
     root: list[int]
     layout: list[Strided]
     guard: list[int]  # the last effect that a node's value went through, or -1
     after: list[int]  # the root that readers of a view have to wait for, or -1
+    split: dict[int, Parts] = field(default_factory=dict)
     homes: dict[int, Home] = field(default_factory=dict)  # roots that outlive their readers
     exported: set[int] = field(default_factory=set)  # roots that other kernels or callers read
 
@@ -132,6 +142,39 @@ def spread(layout: Strided, domain: Shape) -> tuple[int, ...]:
     return (*(0,) * lead, *inner)
 
 
+def respread(layout: Strided, domain: Shape, points: Shape) -> tuple[int, ...] | None:
+    """As `spread`, over the same points under another shape; None where no strides say it.
+
+    >>> respread(Strided((3, 1, 1), (1, 1, 1)), (2, 3, 4, 4), (2, 3, 16))
+    (0, 1, 0)
+    """
+    strides = spread(layout, domain)
+    return strides if domain == points else reshape_strides(domain, strides, points)
+
+
+def cut_alike(old: Shape, new: Shape) -> Parts | None:
+    """The axes of `new` in pieces of which each lies within one axis of `old`, if there are such.
+
+    >>> cut_alike((4, 3, 2), (2, 2, 6)), cut_alike((4, 3), (3, 4)), cut_alike((6,), (1, 6))
+    (((2,), (2,), (3, 2)), None, ((1,), (6,)))
+    """
+    left = [n for n in old if n != 1]
+    parts: list[Shape] = []
+    for extent in new:
+        pieces: list[int] = []
+        while extent > 1:
+            piece = min(extent, left[0])
+            if extent % piece or left[0] % piece:
+                return None
+            pieces.append(piece)
+            extent //= piece
+            left[0] //= piece
+            if left[0] == 1:
+                del left[0]
+        parts.append(tuple(pieces) or (1,))
+    return tuple(parts)
+
+
 def _readable_by_blas(layout: Strided) -> bool:
     (m, k), (row, column) = layout.shape[-2:], layout.strides[-2:]
     return (column == 1 and row >= k) or (row == 1 and column >= m)
@@ -146,6 +189,8 @@ class _Arranger(Editor):
         self.layout: list[Strided] = []
         self.guard: list[int] = []
         self.after: list[int] = []
+        self.split: dict[int, Parts] = {}
+        self.fine: dict[int, int] = {}  # a view in pieces -> the view with an axis for each piece
 
     def put(self, node: FNode, *, source: bool = False) -> int:
         """Add a node and find its layout; the index of it, or of a copy that stands for it."""
@@ -161,8 +206,12 @@ class _Arranger(Editor):
         elif node.op.kind is Kind.VIEW and 0 not in node.shape:
             assert node.op.view is not None
             below = node.inputs[0]
-            root, found = self.root[below], node.op.view(self.layout[below], **node.attrs)
-            assert found is not None, "the operand of a reshape is copied before"
+            root = self.root[below]
+            found = None
+            if below not in self.split or node.op is RESHAPE:
+                found = node.op.view(self.layout[below], **node.attrs)
+            if found is None:
+                return self._put_split(index, node)
             layout = found
         self.root.append(root)
         self.layout.append(layout)
@@ -181,8 +230,57 @@ class _Arranger(Editor):
             found = max(found, self.root[i] if is_stored(self.nodes[self.root[i]]) else -1)
         return found
 
+    def _put_split(self, index: int, node: FNode) -> int:
+        """Settle a view in pieces; the view with an axis for each piece comes behind it."""
+        below = node.inputs[0]
+        parts = self.parts(node, below)
+        assert parts is not None, "the operand of a reshape is copied before"
+        source = self.fine.get(below, below)
+        shape = tuple(n for part in parts for n in part)
+        old = self.layout[source]
+        self.root.append(self.root[below])
+        self.guard.append(self.guard[below])
+        self.after.append(self.moment(node))
+        self.split[index] = parts
+        if node.op is PERMUTE:
+            starts = list(accumulate((len(p) for p in self.split[below]), initial=0))
+            axes = tuple(k for a in node.attrs["axes"] for k in range(starts[a], starts[a + 1]))
+            assert PERMUTE.view is not None
+            found, fine = PERMUTE.view(old, axes=axes), node.over((source,))
+            fine = replace(fine, attrs={"axes": axes}, shape=shape)
+        else:
+            assert RESHAPE.view is not None
+            found, fine = RESHAPE.view(old, shape=shape), node.over((source,))
+            fine = replace(fine, attrs={"shape": shape}, shape=shape)
+        assert found is not None
+        self.layout.append(found)
+        self.fine[index] = self.put(fine)
+        return index
+
+    def parts(self, node: FNode, below: int) -> Parts | None:
+        """The pieces of the axes of a view that strides cannot express, if there are such."""
+        if node.op is PERMUTE:
+            return tuple(self.split[below][a] for a in node.attrs["axes"])
+        if node.op is RESHAPE and uses_native():
+            return cut_alike(self.layout[below].shape, node.shape)
+        return None
+
+    def whole(self, i: int) -> int:
+        """Node i as everybody can read it: one in pieces is copied."""
+        if i not in self.split:
+            return i
+        node = self.nodes[i]
+        dense = FNode(
+            RESHAPE, (self.copy(self.fine[i]),), {"shape": node.shape}, node.shape, node.dtype,
+            node.site, node.name,
+        )  # fmt: skip
+        return self.put(dense)
+
     def copy(self, i: int, *, fresh: bool = False) -> int:
         """A dense copy of node i; `fresh` ones are shared with nobody."""
+        if i in self.split and not fresh:
+            return self.whole(i)
+        i = self.whole(i)
         node = self.nodes[i]
         new = FNode(COPY, (i,), {}, node.shape, node.dtype, node.site, node.name)
         if not fresh:
@@ -205,16 +303,24 @@ class _Arranger(Editor):
         kind = node.op.kind
         if kind is Kind.VIEW:
             assert node.op.view is not None
-            if 0 in node.shape or node.op.view(self.layout[i], **node.attrs) is not None:
+            if 0 in node.shape:
                 return i
-            return self.copy(i)
+            plain = i not in self.split or node.op is RESHAPE
+            if plain and node.op.view(self.layout[i], **node.attrs) is not None:
+                return i
+            if plain or node.op is PERMUTE:
+                return i if self.parts(node, i) is not None else self.copy(i)
+            return self.whole(i)
+        if kind is not Kind.CONTRACT:
+            i = self.whole(i)
         if kind in DENSE or (kind is Kind.ELEMENTWISE and node.op.scalar is None):
             by_rows = node.op.rows and uses_native()
             dense = has_rows if by_rows else is_dense
             return i if self.in_buffer(i) and dense(self.layout[i]) else self.copy(i)
         if kind is Kind.CONTRACT:
             if uses_native():  # reads any strides, with the same rounding
-                return i if self.in_buffer(i) else self.copy(i)
+                flat = all(len(part) == 1 for part in self.split.get(i, ())[:-2])
+                return i if self.in_buffer(i) and flat else self.copy(i)
             twice = position == 1 and self.root[i] == self.root[node.inputs[0]]
             good = self.in_buffer(i) and not twice and _readable_by_blas(self.layout[i])
             return i if good else self.copy(i)
@@ -253,6 +359,8 @@ def _settle(frozen: FrozenGraph, to: _Arranger, new: list[int]) -> Layouts:
         homes[to.root[at]] = home
         return at
 
+    ends = {*frozen.kept, *frozen.outputs, *(j for _, j in frozen.writes)}
+    new = [to.whole(i) if j in ends else i for j, i in enumerate(new)]
     kept = []
     written = {new[frozen.sources[at]] for at, _ in frozen.writes}
     for i in (new[j] for j in frozen.kept):
@@ -271,4 +379,4 @@ def _settle(frozen: FrozenGraph, to: _Arranger, new: list[int]) -> Layouts:
         outputs=tuple(outputs), kept=tuple(kept), writes=tuple(writes),
     )  # fmt: skip
     homes = {r: h for r, h in homes.items() if is_stored(to.nodes[r])}
-    return Layouts(graph, to.root, to.layout, to.guard, to.after, homes)
+    return Layouts(graph, to.root, to.layout, to.guard, to.after, to.split, homes)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from math import prod
 
 from lazygrad.engine.frozen import FNode
-from lazygrad.engine.fuse import CACHE, EXTERN, ROWS, Group, domain_of
+from lazygrad.engine.fuse import CACHE, CONTRACT, EXTERN, ROWS, Group, domain_of
 from lazygrad.engine.layouts import Layouts, contiguous, spread
 from lazygrad.ops.opdef import Kind
 from lazygrad.shapes import Shape, numel
@@ -99,7 +99,10 @@ def _draft(layouts: Layouts, form: Form) -> None:
         if node.op.kind is Kind.CONTRACT:
             form.drafts.append(Draft(domain, []))
             form.stage[i] = 0
-            places[domain] = [0]  # the epilogue
+            continue
+        if group.form is CONTRACT:  # its epilogue
+            form.drafts[0].nodes.append(i)
+            form.stage[i] = 0
             continue
         earliest = 0
         for j in node.inputs:

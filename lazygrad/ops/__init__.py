@@ -3,6 +3,7 @@
 from lazygrad.ops import (
     attention,
     contract,
+    conv,
     effect,
     elementwise,
     index,
@@ -19,6 +20,6 @@ from lazygrad.ops.opdef import Kind, OpDef, Promotion, Sample, Strided, all_ops,
 
 __all__ = [
     "Kind", "OpDef", "Promotion", "Sample", "Strided", "all_ops", "get_op", "register",
-    "attention", "contract", "effect", "elementwise", "index", "linalg", "logic", "movement",
-    "random", "reduce", "sort", "source", "windows",
+    "attention", "contract", "conv", "effect", "elementwise", "index", "linalg", "logic",
+    "movement", "random", "reduce", "sort", "source", "windows",
 ]  # fmt: skip

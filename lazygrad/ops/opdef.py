@@ -68,7 +68,8 @@ class OpDef:
     returns an array; `scalar(m, *x, **attrs)` returns a value of the vocabulary `m`;
     `vjp(g, out, *inputs, **attrs)` returns one cotangent per input: a tensor, a `Patch`, None, or a
     function without arguments that makes it, called only when that input needs a gradient.
-    Cotangents may have the broadcast shape: the engine sums them down.
+    Cotangents may have the broadcast shape: the engine sums them down. What `expand` gets has
+    `shape`, `apply(op, *others, **attrs)` and `new_zeros(shape)`.
     """
 
     name: str
@@ -80,6 +81,7 @@ class OpDef:
     vjp: Callable[..., Sequence[Any]] | None = None
     promotion: Promotion = Promotion.NONE
     view: Callable[..., Strided | None] | None = None  # (Strided, **attrs) -> Strided | None
+    expand: Callable[..., Any] | None = None  # (*values, **attrs): the op as it is made of others
     combine: str | None = None  # REDUCE: the word that combines two elements
     commutative: bool = False
     associative: bool = False

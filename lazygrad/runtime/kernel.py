@@ -30,6 +30,10 @@ class Access:
     + value[index] * index_stride, where `index` is an integer value loaded earlier in the body.
     `buffer` counts the kernel's params first, then its scratch. A chunk-local scratch is addressed
     relative to the chunk's first row.
+
+    An operand of a `Contract` may walk an axis of its domain in pieces: `split` then has for each
+    axis the extents into which it is cut, outermost first, and there is a stride for each of them.
+    So the windows of a convolution are a matrix where they lie.
     """
 
     buffer: int
@@ -39,6 +43,11 @@ class Access:
     index: int | None = None
     index_stride: int = 0
     index_extent: int = 0  # valid values of the index: 0 <= value < index_extent
+    split: tuple[Shape, ...] = ()
+
+    def points(self, domain: Shape) -> Shape:
+        """The extents that the strides belong to: those of the domain, or its pieces."""
+        return tuple(n for pieces in self.split for n in pieces) if self.split else domain
 
 
 @dataclass(frozen=True, slots=True)

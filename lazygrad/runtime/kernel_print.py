@@ -119,6 +119,9 @@ def _access(kernel: Kernel, access: Access) -> str:
         for i, s in enumerate(access.strides)
         if s
     ]
+    if access.split:
+        pieces = "; ".join(" ".join(map(str, part)) for part in access.split)
+        terms = [f"pieces {pieces}, strides {' '.join(map(str, access.strides))}"]
     if access.index is not None:
         step = "" if access.index_stride == 1 else access.index_stride
         terms.append(f"{step}v{access.index}")

@@ -90,8 +90,11 @@ def _contract_sites(stage: Contract, cut: bool) -> Iterator[_Site]:
     left = (*stage.batch, stage.m, stage.k)
     right = (*stage.batch, stage.k, stage.n)
     result = (*stage.batch, stage.m, stage.n)
-    yield from (_Site(x, left, a, aligned=False) for x in stage.a.loads)
-    yield from (_Site(x, right, b, aligned=False) for x in stage.b.loads)
+    for loads, domain, axis in ((stage.a.loads, left, a), (stage.b.loads, right, b)):
+        for x in loads:
+            if x.split and (axis is not None or tuple(map(prod, x.split)) != domain):
+                _fail(f"the domain {domain} in pieces {x.split}")
+            yield _Site(x, x.points(domain), axis, aligned=False)
     yield from (_Site(x, result, out) for x in stage.epilogue.loads)
     yield from (_Site(s.access, result, out, True) for s in stage.stores)
 

@@ -150,6 +150,8 @@ class _Points:
         run, inputs = self.run, len(self.run.kernel.params)
         scratch = None if access.buffer < inputs else run.kernel.scratch[access.buffer - inputs]
         own = scratch is not None and not scratch.shared
+        if access.split:
+            return self.pieces(access)
         found = np.full(self.shape, access.offset + run.chunk * access.chunk_stride)
         for axis, stride in enumerate(access.strides):
             found += self.line(axis, 0 if own else self.first[axis]) * stride
@@ -162,6 +164,12 @@ class _Points:
                 )
             found += index * access.index_stride
         return found
+
+    def pieces(self, access: Access) -> Array:
+        """The element number of every point, of an access that walks its axes in pieces."""
+        lines = np.ix_(*(np.arange(n) * s for n, s in
+                         zip(access.points(self.shape), access.strides, strict=True)))  # fmt: skip
+        return np.asarray(access.offset + sum(lines)).reshape(self.shape)
 
     def load(self, access: Access, values: Sequence[Array]) -> Array:
         """The elements that an access reads."""

@@ -10,14 +10,15 @@ from lazygrad.engine.frozen import FrozenGraph
 from lazygrad.engine.passes.algebra import simplify
 from lazygrad.engine.passes.cse import merge_equal
 from lazygrad.engine.passes.dce import drop_dead
+from lazygrad.engine.passes.expand import expand
 from lazygrad.engine.passes.fold import fold
 from lazygrad.engine.passes.verify import verify
 
 Pass = Callable[[FrozenGraph], FrozenGraph]
 
 PIPELINES: dict[str, list[Pass]] = {
-    "O0": [],
-    "O1": [drop_dead, merge_equal, fold, simplify, drop_dead],
+    "O0": [expand],
+    "O1": [expand, drop_dead, merge_equal, fold, simplify, drop_dead],
 }
 
 

@@ -1,12 +1,14 @@
-"""Convolutions and their transposes: windows, and one matrix product."""
+"""Convolutions and their transposes, unfold and fold."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError, ShapeError
 from lazygrad.nn.functional.windows import Sizes, batched, bordered, per_dimension, windows_of
+from lazygrad.ops.conv import CONV, CONV_INPUT
 from lazygrad.shapes import Shape, numel
 
 
@@ -57,8 +59,11 @@ def _conv(
             f"groups={groups} takes {weight.shape[1] * groups}"
         )
     _bias(name, bias, weight.shape[0])
-    x = bordered(x, _pads(name, padding, sizes, steps, dilations))
-    out = _contracted(windows_of(name, x, sizes, steps, dilations), weight, groups)
+    pads = _pads(name, padding, sizes, steps, dilations)
+    _check_fit(name, x.shape, pads, sizes, dilations)
+    out = x.apply(
+        CONV, weight, steps=steps, dilations=dilations, pads=tuple(pads), groups=groups
+    )  # fmt: skip
     out = out if bias is None else out + bias.reshape((-1, *[1] * dimensions))
     return out if has_batch else out.squeeze(0)
 
@@ -69,32 +74,15 @@ def _bias(name: str, bias: Tensor | None, channels: int) -> None:
                          f"got {bias.shape}")  # fmt: skip
 
 
-def _product(rows: Tensor, right: Tensor) -> Tensor:
-    """A product for each group: (groups, m, k) times (groups, n, k) transposed."""
-    if rows.shape[0] > 1:
-        return rows @ right.mT
-    return (rows.squeeze(0) @ right.squeeze(0).T).unsqueeze(0)
-
-
-def _contracted(windows: Tensor, weight: Tensor, groups: int) -> Tensor:
-    """(batch, channels, *counts, *kernel) times (out, channels / groups, *kernel).
-
-    One product: a row for each window, a column for each output channel; groups are a batch of
-    such products.
-    """
-    dimensions = weight.ndim - 2
-    batch, channels, *rest = windows.shape
-    counts = rest[:dimensions]
-    taps = numel(weight.shape[1:])
-    places, kernel = range(3, 3 + dimensions), range(3 + dimensions, 3 + 2 * dimensions)
-    split = windows.reshape((batch, groups, channels // groups, *rest))
-    rows = split.permute((1, 0, *places, 2, *kernel))
-    out = _product(
-        rows.reshape((groups, batch * numel(counts), taps)), weight.reshape((groups, -1, taps))
-    )
-    out = out.reshape((groups, batch, *counts, -1))
-    out = out.permute((1, 0, dimensions + 2, *range(2, dimensions + 2)))
-    return out.reshape((batch, -1, *counts))
+def _check_fit(
+    name: str, shape: Shape, pads: Sequence[tuple[int, int]], sizes: Shape, dilations: Shape
+) -> None:
+    padded = [n + a + b for n, (a, b) in zip(shape[2:], pads, strict=True)]
+    if any(d * (k - 1) + 1 > n for n, k, d in zip(padded, sizes, dilations, strict=True)):
+        raise ShapeError(
+            f"{name}: a kernel of {sizes} with dilation {dilations} does not fit into the padded "
+            f"input {(*shape[:2], *padded)}"
+        )
 
 
 def conv1d(
@@ -173,7 +161,6 @@ def _conv_transpose(
         )
     per_group, sizes = weight.shape[1], weight.shape[2:]
     _bias(name, bias, groups * per_group)
-    columns = _spread(x, weight, groups)
     whole = [
         (n - 1) * s + d * (k - 1) + 1
         for n, s, d, k in zip(x.shape[2:], steps, dilations, sizes, strict=True)
@@ -181,28 +168,13 @@ def _conv_transpose(
     border = [(-p, e - p) for p, e in zip(pads, extra, strict=True)]
     if any(n + a + b < 1 for n, (a, b) in zip(whole, border, strict=True)):
         raise ShapeError(f"{name}: padding {pads} leaves nothing of {tuple(whole)}")
-    out = columns._fold(
-        (x.shape[0], groups * per_group, *whole), range(2, 2 + dimensions), steps, dilations
+    target = [n + a + b for n, (a, b) in zip(whole, border, strict=True)]
+    out = x.apply(
+        CONV_INPUT, weight, shape=(x.shape[0], groups * per_group, *target), steps=steps,
+        dilations=dilations, pads=tuple((-a, -b) for a, b in border), groups=groups,
     )  # fmt: skip
-    out = bordered(out, border)
     out = out if bias is None else out + bias.reshape((-1, *[1] * dimensions))
     return out if has_batch else out.squeeze(0)
-
-
-def _spread(x: Tensor, weight: Tensor, groups: int) -> Tensor:
-    """Each input element times the kernels of its channel: (batch, out, *counts, *kernel)."""
-    dimensions = weight.ndim - 2
-    batch, channels, *counts = x.shape
-    per_group, *sizes = weight.shape[1:]
-    within = channels // groups
-    split = x.reshape((batch, groups, within, *counts))
-    rows = split.permute((1, 0, *range(3, 3 + dimensions), 2))
-    rows = rows.reshape((groups, batch * numel(counts), within))
-    columns = _product(rows, weight.reshape((groups, within, per_group * numel(sizes))).mT)
-    columns = columns.reshape((groups, batch, *counts, per_group, *sizes))
-    channel = 2 + dimensions
-    order = (1, 0, channel, *range(2, channel), *range(channel + 1, channel + 1 + dimensions))
-    return columns.permute(order).reshape((batch, groups * per_group, *counts, *sizes))
 
 
 def conv_transpose1d(

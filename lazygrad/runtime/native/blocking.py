@@ -23,15 +23,22 @@ _WORTH = 1 << 19  # products of elements that are worth a piece of work of their
 _PIECES = 4  # for each core, as many as are wanted of a large product
 
 # Cycles for each element that is copied, from a cache that is near and from further away.
-_COPY = {"direct": (0.0, 0.3), "copy": (0.15, 0.5), "transpose": (0.35, 1.0), "gather": (1.5, 2.0)}
+_COPY = {
+    "direct": (0.0, 0.3), "copy": (0.15, 0.5), "spread": (0.2, 0.5), "transpose": (0.35, 1.0),
+    "gather": (1.5, 2.0),
+}  # fmt: skip
 _CUTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512)
 
 
 class Side(NamedTuple):
-    """Strides of an operand along its own axis of the result and along the inner axis."""
+    """Strides of an operand along its own axis of the result and along the inner axis.
+
+    Of one that lies in pieces, the strides within a run. `how` it has to be packed then.
+    """
 
     outer: int
     inner: int
+    how: str = ""
 
 
 class Kind(NamedTuple):
@@ -77,12 +84,14 @@ def _role(
     strips = -(-rows // tile.rows)
     width = -(-columns // tile.columns) * tile.columns
     nbytes = k * columns * size
-    if columns == 1 or right.outer == 1:
+    if right.how:
+        how = right.how
+    elif columns == 1 or right.outer == 1:
         how = "direct" if strips <= 16 or nbytes <= NEAR else "copy"
         tile = replace(tile, ahead=how == "direct" and nbytes > FAR)
     else:
         how = "transpose" if right.inner == 1 else "gather"
-    if left.inner == 1 and rows * k * size > FAR:
+    if left.inner == 1 and not left.how and rows * k * size > FAR:
         tile = replace(tile, streams=True)
     part = 1 if tile.lanes == kind.lanes else 2  # narrow vectors run twice as fast
     steps = strips * tile.rows * width / (tile.lanes * part)

@@ -17,24 +17,28 @@ from lazygrad.dtypes import BOOL, DType
 from lazygrad.ops.scalar_math import Instr
 from lazygrad.runtime.kernel import Access, Body, Contract, Kernel, Param, Scratch
 from lazygrad.runtime.native.blocking import FAR, Blocking, Kind, Side, cut
-from lazygrad.runtime.native.gemm_code import Form, Known, Place, Source, write
+from lazygrad.runtime.native.gemm_code import Form, Place, Source, write
+from lazygrad.runtime.native.lines import Known, Line, Pieces, joined
 from lazygrad.runtime.native.target import host
 from lazygrad.runtime.native.tiles import SEGMENT
 from lazygrad.runtime.native.unit import Unit, Unsupported
+from lazygrad.shapes import Shape
 
 _CHUNK = 1 << 18  # products of elements that a thread takes at a time, at least
+_SHORT = 512  # columns of a batch entry, up to which several are walked together
+_RUN = 8  # elements of a run along the inner axis that are worth a transposition of their own
 _PAD = 16  # elements behind each row of working memory, against rows that share cache sets
 
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """An access as strides over the batch and over its two axes (outer before inner)."""
+    """An access as strides over the batch and pieces along its two axes (outer before inner)."""
 
     access: Access
     dtype: DType
     batch: tuple[int, ...]
-    outer: int
-    inner: int
+    outer: Pieces
+    inner: Pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,11 @@ class Product:
     def every(self) -> tuple[Walked, ...]:
         """All accesses."""
         return (*self.left, *self.right, *self.loads, *self.stores)
+
+    @property
+    def results(self) -> tuple[Walked, ...]:
+        """What the epilogue reads and writes at the points of the result."""
+        return (*self.loads, *self.stores)
 
 
 def contract_units(kernel: Kernel) -> list[Unit]:
@@ -80,25 +89,39 @@ def _accesses(stage: Contract) -> list[Access]:
 
 def _canonical(kernel: Kernel, stage: Contract) -> Product:
     held: tuple[Param | Scratch, ...] = (*kernel.params, *kernel.scratch)
-    rank = len(stage.batch)
+    m, n, k = stage.m, stage.n, stage.k
 
-    def walked(access: Access, turned: bool = False) -> Walked:
-        outer, inner = access.strides[rank:]
+    def walked(access: Access, rows: int, columns: int, turned: bool = False) -> Walked:
+        batch, outer, inner = _pieces(access, (*stage.batch, rows, columns))
         if turned:
             outer, inner = inner, outer
-        dtype = held[access.buffer].dtype
-        return Walked(access, dtype, access.strides[:rank], outer, inner)
+        return Walked(access, held[access.buffer].dtype, batch, outer, inner)
 
     product = Product(
-        stage.batch, stage.m, stage.n, stage.k,
-        tuple(walked(a) for a in stage.a.loads), tuple(walked(a, True) for a in stage.b.loads),
-        tuple(walked(a) for a in stage.epilogue.loads),
-        tuple(walked(s.access) for s in stage.stores),
+        stage.batch, m, n, k,
+        tuple(walked(a, m, k) for a in stage.a.loads),
+        tuple(walked(a, k, n, True) for a in stage.b.loads),
+        tuple(walked(a, m, n) for a in stage.epilogue.loads),
+        tuple(walked(s.access, m, n) for s in stage.stores),
     )  # fmt: skip
     bodies = (stage.a, stage.b, stage.epilogue)
     if any(i.word == "index" for b in bodies for i in b.instrs):
         return product
-    return _folded(_merged(product))
+    return _joined(_folded(_merged(product)))
+
+
+def _pieces(access: Access, domain: Shape) -> tuple[tuple[int, ...], Pieces, Pieces]:
+    """The strides over the batch, and the pieces along the last two axes."""
+    if not access.split:
+        row, column = access.strides[-2:]
+        return access.strides[:-2], ((domain[-2], row),), ((domain[-1], column),)
+    if any(len(part) != 1 for part in access.split[:-2]):
+        raise Unsupported("a batch in pieces")
+    rank = len(domain) - 2
+    batch, rest = access.strides[:rank], access.strides[rank:]
+    rows = len(access.split[-2])
+    outer = tuple(zip(access.split[-2], rest[:rows], strict=True))
+    return batch, outer, tuple(zip(access.split[-1], rest[rows:], strict=True))
 
 
 def _merged(product: Product) -> Product:
@@ -116,57 +139,88 @@ def _merged(product: Product) -> Product:
     def fewer(w: Walked) -> Walked:
         return replace(w, batch=tuple(w.batch[g[-1]] for g in groups))
 
+    batch = tuple(prod(p.batch[i] for i in g) for g in groups)
+    return _changed(replace(p, batch=batch), fewer, fewer, fewer)
+
+
+def _changed(
+    p: Product, left: Callable[[Walked], Walked], right: Callable[[Walked], Walked],
+    result: Callable[[Walked], Walked],
+) -> Product:  # fmt: skip
+    """A product whose accesses are changed."""
     return replace(
-        p, batch=tuple(prod(p.batch[i] for i in g) for g in groups), left=_each(p.left, fewer),
-        right=_each(p.right, fewer), loads=_each(p.loads, fewer), stores=_each(p.stores, fewer),
+        p, left=tuple(map(left, p.left)), right=tuple(map(right, p.right)),
+        loads=tuple(map(result, p.loads)), stores=tuple(map(result, p.stores)),
     )  # fmt: skip
 
 
 def _folded(product: Product) -> Product:
-    """With the last batch axes as rows (or columns), where the other operand ignores them."""
+    """With batch axes as rows (or columns), where the other operand ignores them.
+
+    The last one and the axis behind it may be one to all accesses. Else there are pieces, which
+    pay where the axis is short or in pieces anyway.
+    """
     p = product
-    while p.batch:
-        n = p.batch[-1]
-        results = (*p.loads, *p.stores)
-        down = [(w.batch[-1], w.outer) for w in (*p.left, *results)]
-        across = [(w.batch[-1], w.outer) for w in p.right]
-        across += [(w.batch[-1], w.inner) for w in results]
-        if all(w.batch[-1] == 0 for w in p.right) and _follows(n, p.m, down):
-            p = replace(
-                p, batch=p.batch[:-1], m=n * p.m, right=_each(p.right, _shorter),
-                left=_each(p.left, _shorter, outer=p.m == 1),
-                loads=_each(p.loads, _shorter, outer=p.m == 1),
-                stores=_each(p.stores, _shorter, outer=p.m == 1),
-            )  # fmt: skip
-        elif all(w.batch[-1] == 0 for w in p.left) and _follows(n, p.n, across):
-            p = replace(
-                p, batch=p.batch[:-1], n=n * p.n, left=_each(p.left, _shorter),
-                right=_each(p.right, _shorter, outer=p.n == 1),
-                loads=_each(p.loads, _shorter, inner=p.n == 1),
-                stores=_each(p.stores, _shorter, inner=p.n == 1),
-            )  # fmt: skip
-        else:
-            break
+    axis = len(p.batch) - 1
+    while axis >= 0:
+        n, last = p.batch[axis], axis == len(p.batch) - 1
+        shorter = partial(_shorter, axis=axis)
+        outer, inner = (partial(_shorter, axis=axis, extent=n, into=i) for i in ("outer", "inner"))
+        batch = p.batch[:axis] + p.batch[axis + 1 :]
+        down = [(w.batch[axis], w.outer) for w in (*p.left, *p.results)]
+        across = [(w.batch[axis], w.outer) for w in p.right]
+        across += [(w.batch[axis], w.inner) for w in p.results]
+        if all(w.batch[axis] == 0 for w in p.right) and last and _follows(p.m, down):
+            p = _changed(replace(p, batch=batch, m=n * p.m), outer, shorter, outer)
+        elif all(w.batch[axis] == 0 for w in p.left) and (
+            (last and _follows(p.n, across)) or _in_pieces(p)
+        ):
+            p = _changed(replace(p, batch=batch, n=n * p.n), shorter, outer, inner)
+        axis -= 1
     return p
 
 
-def _each(
-    accesses: tuple[Walked, ...], change: Callable[..., Walked], **more: object
-) -> tuple[Walked, ...]:
-    return tuple(change(w, **more) for w in accesses)
+def _in_pieces(p: Product) -> bool:
+    """Whether columns of several batch entries are better walked as one axis."""
+    return p.n <= _SHORT or any(len(w.outer) > 1 for w in p.right)
 
 
-def _shorter(w: Walked, outer: bool = False, inner: bool = False) -> Walked:
-    """Without the last batch axis, whose stride one of the other axes may take."""
-    *batch, last = w.batch
-    return replace(
-        w, batch=tuple(batch), outer=last if outer else w.outer, inner=last if inner else w.inner
+def _shorter(w: Walked, axis: int, extent: int = 1, into: str = "") -> Walked:
+    """Without a batch axis, which one of the other axes may take as its outermost piece."""
+    stride = w.batch[axis]
+    w = replace(w, batch=w.batch[:axis] + w.batch[axis + 1 :])
+    if into == "outer":
+        return replace(w, outer=((extent, stride), *w.outer))
+    return replace(w, inner=((extent, stride), *w.inner)) if into else w
+
+
+def _follows(extent: int, strides: Sequence[tuple[int, Pieces]]) -> bool:
+    """Whether a batch axis and the axis behind it are one to all accesses."""
+    return extent == 1 or all(
+        len(pieces) == 1 and big == extent * pieces[0][1] for big, pieces in strides
     )
 
 
-def _follows(batch: int, extent: int, strides: Sequence[tuple[int, int]]) -> bool:
-    """Whether a batch axis and the axis behind it are one to all accesses."""
-    return extent == 1 or all(big == extent * small for big, small in strides)
+def _joined(p: Product) -> Product:
+    """With as few pieces as the accesses of each operand, and of the result, allow."""
+
+    def together(accesses: tuple[Walked, ...]) -> tuple[Walked, ...]:
+        if not accesses:
+            return ()
+        try:
+            outer = joined([w.outer for w in accesses])
+            inner = joined([w.inner for w in accesses])
+        except ValueError as error:
+            raise Unsupported("operands in different pieces") from error
+        return tuple(
+            replace(w, outer=a, inner=b) for w, a, b in zip(accesses, outer, inner, strict=True)
+        )
+
+    results = together(p.results)
+    return replace(
+        p, left=together(p.left), right=together(p.right),
+        loads=results[: len(p.loads)], stores=results[len(p.loads) :],
+    )  # fmt: skip
 
 
 def _factor(body: Body, dtype: DType) -> Body | None:
@@ -240,6 +294,8 @@ class _Lowering:
         found = cut(prod(p.batch), p.m, p.n, p.k, left, right, along, kind)
         whole = found.whole and self.left is None and self.right is None
         first, second = (self.right, self.left) if found.swapped else (self.left, self.right)
+        if p.k > SEGMENT and (right if found.swapped else left).how:
+            whole = False  # its places are found once a segment
         tile = replace(
             found.tile, streams=found.tile.streams and first is None,
             ahead=found.tile.ahead and second is None,
@@ -249,10 +305,13 @@ class _Lowering:
     def side(self, walked: tuple[Walked, ...], body: Body | None, extent: int) -> Side:
         """The strides of a factor, or of what is computed in its place."""
         if body is not None:
-            return Side(0, 1) if any(w.inner == 1 for w in walked) else Side(1, 0)
-        return Side(
-            1 if extent == 1 else walked[0].outer, 1 if self.product.k == 1 else walked[0].inner
-        )
+            return Side(0, 1) if any(w.inner[-1][1] == 1 for w in walked) else Side(1, 0)
+        (*_, (_, outer)), (*_, (run, inner)) = walked[0].outer, walked[0].inner
+        outer, inner = 1 if extent == 1 else outer, 1 if self.product.k == 1 else inner
+        if len(walked[0].outer) == len(walked[0].inner) == 1:
+            return Side(outer, inner)
+        long = inner == 1 and run >= _RUN and outer != 1
+        return Side(outer, inner, "transpose" if long else "spread")
 
     def unit_axis(self) -> int:
         """The axis of the result along which its first store is contiguous; -1 for none."""
@@ -260,14 +319,17 @@ class _Lowering:
         if not p.stores:
             return 1
         first = p.stores[0]
-        if first.inner == 1 or p.n == 1:
+        if first.inner[-1][1] == 1 or p.n == 1:
             return 1
-        return 0 if first.outer == 1 or p.m == 1 else -1
+        return 0 if first.outer[-1][1] == 1 or p.m == 1 else -1
 
     def reaches(self, blocking: Blocking) -> bool:
         """Whether vectors that leave the tiles lie in the result as they are."""
         p, first = self.product, self.product.stores[0]
-        down, across = first.outer == 1 or p.m == 1, first.inner == 1 or p.n == 1
+        if len(first.outer) > 1 or len(first.inner) > 1:
+            return False
+        down = first.outer[0][1] == 1 or p.m == 1
+        across = first.inner[0][1] == 1 or p.n == 1
         return down if blocking.swapped != blocking.turned else across
 
     def far(self, blocking: Blocking, loads: tuple[Place, ...]) -> tuple[int, ...]:
@@ -275,7 +337,11 @@ class _Lowering:
         p = self.product
         if blocking.swapped or p.m * p.n * self.stage.dtype.itemsize <= FAR:
             return ()
-        rows = [i for i, w in enumerate(p.loads) if w.inner == 1 and w.outer not in (0, 1)]
+        rows = [
+            i for i, w in enumerate(p.loads)
+            if len(w.outer) == len(w.inner) == 1 and w.inner[0][1] == 1
+            and w.outer[0][1] not in (0, 1)
+        ]  # fmt: skip
         return tuple(rows[:4])
 
     # numbers
@@ -298,9 +364,23 @@ class _Lowering:
             w.dtype,
             self.number(f"{name}o", w.access.offset, (0,)),
             tuple(self.number(f"{name}b{i}", s, (0,)) for i, s in enumerate(w.batch)),
-            self.number(f"{name}r", 0 if outer == 1 else w.outer, (0, 1)),
-            self.number(f"{name}c", 0 if inner == 1 else w.inner, (0, 1)),
+            self.line(f"{name}r", w.outer, outer),
+            self.line(f"{name}c", w.inner, inner),
         )
+
+    def line(self, name: str, pieces: Pieces, extent: int) -> Line:
+        """An axis of an access; all accesses of an operand have runs of the same length."""
+        (*outer, (run, step)) = pieces
+        known = self.number(name, 0 if extent == 1 else step, (0, 1, 2))
+        if not outer:
+            return Line(known)
+        return Line(
+            known, self.number(f"{name}n", run),
+            tuple(
+                (self.number(f"{name}n{i}", n), self.number(f"{name}s{i}", s))
+                for i, (n, s) in enumerate(outer)
+            ),
+        )  # fmt: skip
 
     def source(
         self, name: str, walked: tuple[Walked, ...], body: Body | None, extent: int
@@ -318,12 +398,17 @@ class _Lowering:
         depth = min(self.product.k, SEGMENT)
         deep = -(-depth // 16) * 16 + _PAD
 
-        def room(name: str, count: int) -> None:
+        def room(name: str, count: int, size: int = size) -> None:
             self.words[name] = self.local
             self.local += -(-count * size // 64) * 64
 
         for name, source, extent in (("left", first, blocking.rows), ("right", second, columns)):
-            if source.body is not None:
+            if source.body is None:
+                if source.scattered:
+                    room(f"{name}_inner", depth, 8)
+                if source.scattered and name == "left":
+                    room("left_outer", extent, 8)
+            else:
                 self.words[f"{name}_step"] = deep if source.along else extent + _PAD
                 room(name, extent * deep if source.along else depth * (extent + _PAD))
         if blocking.how != "direct":

@@ -13,31 +13,38 @@ segments, so that the operand that is broadcast streams from memory once, row by
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from lazygrad.dtypes import DType
 from lazygrad.runtime.kernel import Body
 from lazygrad.runtime.native import pack
+from lazygrad.runtime.native.lines import Known, Line, Walker
 from lazygrad.runtime.native.llvm import Function, Index, Value
 from lazygrad.runtime.native.nest import Operand, emit_map
-from lazygrad.runtime.native.tiles import BYTES, SEGMENT, Strip, Target, Tile, lines_of
+from lazygrad.runtime.native.tiles import (
+    BYTES,
+    SEGMENT,
+    Strip,
+    Table,
+    Target,
+    Tile,
+    lines_of,
+)
 from lazygrad.runtime.native.unit import Frame
-
-Known = int | str  # a number in the code, or the name of a word
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An access: a buffer of the unit, strides over the batch and the two axes of a matrix."""
+    """An access: a buffer of the unit, strides over the batch, and the two axes of a matrix."""
 
     buffer: int
     dtype: DType
     offset: Known
     batch: tuple[Known, ...]
-    outer: Known
-    inner: Known
+    outer: Line
+    inner: Line
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,12 @@ class Source:
     places: tuple[Place, ...]
     body: Body | None
     along: bool
+
+    @property
+    def scattered(self) -> bool:
+        """Whether it is read where it is, and lies in pieces."""
+        place = self.places[0]
+        return self.body is None and bool(place.outer.outer or place.inner.outer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +96,16 @@ class _Block:
     columns: Index
 
 
-@dataclass(slots=True)
-class _Strided:
-    """A factor within the block: address, strides of its own axis and of the inner axis."""
+@dataclass(frozen=True, slots=True)
+class _Factor:
+    """A factor: its axes, the address of its first element, and where in it the block begins."""
 
     pointer: Value
-    outer: Index
-    inner: Index
+    outer: Line
+    inner: Line
+    start: Index = 0
+    at: Index = 0
+    scattered: bool = False
 
 
 def write(form: Form, name: str) -> Function:
@@ -105,6 +121,7 @@ class _Writer:
         self.f = self.frame.f
         self.words = {w: self.frame.word(k) for k, w in enumerate(form.words)}
         self.bases = [self.frame.pointer(k) for k in range(form.buffers)]
+        self.walker = Walker(self.f, self.number)
 
     def write(self) -> Function:
         with self.f.loop(self.frame.lo, self.frame.hi) as number:
@@ -129,9 +146,9 @@ class _Writer:
 
     def operand(self, place: Place, batch: Sequence[Index], outer: Index, inner: Index) -> Operand:
         """An access from a point on, over an axis of extent 1 for each of the batch, and two."""
-        f = self.f
-        rows, columns = self.number(place.outer), self.number(place.inner)
-        at = f.add(f.mul(outer, rows), f.mul(inner, columns))
+        f, place_of = self.f, self.walker.place
+        rows, columns = self.number(place.outer.step), self.number(place.inner.step)
+        at = f.add(place_of(place.outer, outer), place_of(place.inner, inner))
         for position, stride in zip(batch, place.batch, strict=True):
             at = f.add(at, f.mul(position, self.number(stride)))
         base = Operand(self.bases[place.buffer], place.dtype, (0,) * len(batch) + (rows, columns))
@@ -190,7 +207,8 @@ class _Writer:
             return Target(self.room("tile"), self.words["step"])
         store = form.stores[0]
         out = self.operand(store, block.batch, *self.corner(block))
-        return Target(out.pointer, self.number(store.inner if form.swapped else store.outer))
+        line = store.inner if form.swapped else store.outer
+        return Target(out.pointer, self.number(line.step))
 
     def corner(self, block: _Block) -> tuple[Index, Index]:
         """The position of the block in the result."""
@@ -216,23 +234,57 @@ class _Writer:
         if self.form.how != "direct":
             with self.segments() as (at, depth, _):
                 self.pack(block, right, at, depth, self.panels(at))
+        rows = self.rows_of(block, left)
+        steps = self.steps_of(left, 0, self.words["k"])
         with (
             f.loop(0, block.rows, self.tile.rows) as i,
             self.segments() as (at, depth, more),
         ):
-            self.strip(block, i, left, right, at, depth, replace(target, add=more))
+            line = self.lines_from(left, rows, i, at)
+            self.strip(block, i, line, steps, right, at, depth, replace(target, add=more))
 
     def by_segments(self, block: _Block, target: Target) -> None:
         """Segment by segment: pack it, then all strips of rows."""
         f, form = self.f, self.form
+        rows = self.rows_of(block, self.factor(block, True)) if form.first.scattered else None
         with self.segments() as (at, depth, more):
             left = self.factor(block, True, at, depth)
             right = self.factor(block, False, at, depth)
             start: Index = 0
             if form.how != "direct":
                 self.pack(block, right, start, depth, self.room("panels"))
+            steps = self.steps_of(left, start, depth)
             with f.loop(0, block.rows, self.tile.rows) as i:
-                self.strip(block, i, left, right, start, depth, replace(target, add=more))
+                line = self.lines_from(left, rows, i, start)
+                self.strip(block, i, line, steps, right, start, depth, replace(target, add=more))
+
+    def rows_of(self, block: _Block, left: _Factor) -> Value | None:
+        """A table of where the rows of the block are, if they are nowhere regular."""
+        if not left.scattered:
+            return None
+        memory = self.room("left_outer")
+        return self.walker.table(memory, left.outer, left.start, block.rows)
+
+    def steps_of(self, left: _Factor, at: Index, depth: Index) -> Index | Table:
+        """How the elements of a row follow each other."""
+        if not left.scattered:
+            return self.number(left.inner.step)
+        memory = self.room("left_inner")
+        return Table(self.walker.table(memory, left.inner, self.f.add(left.at, at), depth))
+
+    def lines_from(
+        self, left: _Factor, rows: Value | None, i: Value, at: Index
+    ) -> Callable[[Index], Value]:
+        """The address of each row of the strip that begins at row `i`."""
+        f = self.f
+        if rows is not None:
+            table = f.gep("i64", rows, i)
+            return lambda r: f.gep(
+                self.element, left.pointer, f.load("i64", f.gep("i64", table, r))
+            )
+        step = self.number(left.outer.step)
+        first = self.at(left.pointer, (i, step), (at, self.number(left.inner.step)))
+        return lambda r: f.gep(self.element, first, f.mul(r, step))
 
     def panels(self, at: Index) -> Value:
         """The panels of a segment: they lie one after another."""
@@ -241,19 +293,18 @@ class _Writer:
         return self.f.gep(self.element, self.room("panels"), self.f.mul(at, padded))
 
     def strip(
-        self, block: _Block, i: Value, left: _Strided, right: _Strided, at: Index, depth: Value,
-        target: Target,
+        self, block: _Block, i: Value, line: Callable[[Index], Value], steps: Index | Table,
+        right: _Factor, at: Index, depth: Value, target: Target,
     ) -> None:  # fmt: skip
         """The tiles of a strip of rows, for terms that begin at `at`."""
         f, tile = self.f, self.tile
         rows = f.i64(f.min(tile.rows, f.sub(block.rows, i)))
-        a = self.at(left.pointer, (i, left.outer), (at, left.inner))
-        strip = Strip(f, tile, a, left.outer, left.inner, rows)
+        strip = Strip(f, tile, line, steps, rows)
         packed = self.form.how != "direct"
         base = (
             (self.panels(at) if self.form.whole else self.room("panels"))
             if packed
-            else self.at(right.pointer, (at, right.inner))
+            else self.at(right.pointer, (at, self.number(right.inner.step)))
         )
         target = target.moved(f, self.element, f.mul(i, target.step))
         for j, width in self.panels_of(block, base):
@@ -261,7 +312,7 @@ class _Writer:
                 self.fetch(self.form.loads[k], block, i, j)
             strip.compute(
                 f.gep(self.element, base, f.mul(j, depth) if packed else j),
-                tile.columns if packed else right.inner, depth,
+                tile.columns if packed else self.number(right.inner.step), depth,
                 target.moved(f, self.element, j), width,
             )  # fmt: skip
 
@@ -288,28 +339,81 @@ class _Writer:
             for byte in lines_of(tile.columns * place.dtype.itemsize):
                 f.prefetch(f.gep("i8", line, byte), 2, write=True)
 
-    def pack(self, block: _Block, right: _Strided, at: Index, depth: Value, panels: Value) -> None:
+    def pack(self, block: _Block, right: _Factor, at: Index, depth: Value, panels: Value) -> None:
         """The operand along the lanes, from the inner position `at` on, in panels."""
-        f, tile, how = self.f, self.tile, self.form.how
+        f, tile = self.f, self.tile
+        places = None
+        if self.form.how == "spread":
+            memory = self.room("right_inner")
+            places = self.walker.table(memory, right.inner, f.add(right.at, at), depth)
         with f.loop(0, block.columns, tile.columns) as j:
             width = f.i64(f.min(tile.columns, f.sub(block.columns, j)))
-            source = self.at(right.pointer, (j, right.outer), (at, right.inner))
             panel = f.gep(self.element, panels, f.mul(j, depth))
-            step = f.i64(tile.columns)
-            outer, inner = f.i64(right.outer), f.i64(right.inner)
-            if how == "transpose":
-                copy = pack.transpose(self.element)
-                f.call_internal(copy, source, outer, panel, step, width, depth)
-            elif how == "copy":
-                copy = pack.copy(self.element, tile.lanes)
-                f.call_internal(copy, source, inner, panel, step, depth, width)
+            if places is not None:
+                self.spread(right, j, width, places, depth, panel)
+            elif right.scattered:
+                self.pack_runs(right, j, width, at, depth, panel)
             else:
-                copy = pack.gather(self.element)
-                f.call_internal(copy, source, inner, panel, step, depth, width, outer)
+                outer, inner = self.number(right.outer.step), self.number(right.inner.step)
+                source = self.at(right.pointer, (j, outer), (at, inner))
+                self.copy(source, outer, inner, panel, width, depth)
+
+    def copy(
+        self, source: Value, outer: Index, inner: Index, panel: Value, width: Index, depth: Index
+    ) -> None:
+        """Elements with one stride along each axis to a panel, or to a part of one."""
+        f, how = self.f, self.form.how
+        step, outer, inner = f.i64(self.tile.columns), f.i64(outer), f.i64(inner)
+        width, depth = f.i64(width), f.i64(depth)
+        if how == "transpose":
+            f.call_internal(
+                pack.transpose(self.element), source, outer, panel, step, width, depth
+            )  # fmt: skip
+        elif how == "copy":
+            copy = pack.copy(self.element, self.tile.lanes)
+            f.call_internal(copy, source, inner, panel, step, depth, width)
+        else:
+            copy = pack.gather(self.element)
+            f.call_internal(copy, source, inner, panel, step, depth, width, outer)
+
+    def pack_runs(
+        self, right: _Factor, j: Value, width: Index, at: Index, depth: Index, panel: Value
+    ) -> None:
+        """A panel, run by run along both axes."""
+        f, walker = self.f, self.walker
+        outer, inner = self.number(right.outer.step), self.number(right.inner.step)
+        with (
+            walker.runs(right.inner, f.add(right.at, at), depth) as (below, deep, down),
+            walker.runs(right.outer, f.add(right.start, j), width) as (left, wide, across),
+        ):
+            source = f.gep(self.element, right.pointer, f.add(down, across))
+            target = f.add(f.mul(below, self.tile.columns), left)
+            self.copy(source, outer, inner, f.gep(self.element, panel, target), wide, deep)
+
+    def spread(
+        self, right: _Factor, j: Value, width: Index, places: Value, depth: Value, panel: Value
+    ) -> None:
+        """A panel, run by run along the lanes and, from a table, along the inner axis."""
+        f, lanes = self.f, self.tile.lanes
+        step = right.outer.step
+        known = step if isinstance(step, int) and lanes > 1 else 0
+        part = pack.spread(self.element, lanes, known)
+        start = f.add(right.start, j)
+        with (
+            self.walker.runs(right.outer, start, width) as (before, length, place),
+            f.loop(0, length, lanes) as i,
+        ):
+            source = self.at(right.pointer, (1, place), (i, self.number(step)))
+            target = f.gep(self.element, panel, f.add(before, i))
+            count = f.i64(f.min(lanes, f.sub(length, i)))
+            f.call_internal(
+                part, source, places, target, f.i64(self.tile.columns), depth, count,
+                f.i64(self.number(step)),
+            )  # fmt: skip
 
     # factors
 
-    def factor(self, block: _Block, first: bool, at: Index = 0, depth: Index = 0) -> _Strided:
+    def factor(self, block: _Block, first: bool, at: Index = 0, depth: Index = 0) -> _Factor:
         """A factor of the block from the inner position `at` on, where it lies or computed."""
         form = self.form
         source = form.first if first else form.second
@@ -317,20 +421,23 @@ class _Writer:
         is_left = first != form.swapped  # of the kernel's product
         if source.body is not None:
             return self.made(block, source, first, is_left, start, at, depth)
-        operand = self.operand(source.places[0], block.batch, start, at)
-        outer, inner = operand.strides[-2:]
-        return _Strided(operand.pointer, outer, inner)
+        place = source.places[0]
+        if source.scattered:
+            base = self.operand(place, block.batch, 0, 0)
+            return _Factor(base.pointer, place.outer, place.inner, start, at, True)
+        operand = self.operand(place, block.batch, start, at)
+        return _Factor(operand.pointer, place.outer, place.inner)
 
     def made(
         self, block: _Block, source: Source, first: bool, is_left: bool, start: Index, at: Index,
         depth: Index,
-    ) -> _Strided:  # fmt: skip
+    ) -> _Factor:  # fmt: skip
         """A factor that a body computes, for one segment, into working memory."""
-        f, form = self.f, self.form
+        f, form, walker = self.f, self.form, self.walker
         name = "left" if first else "right"
-        memory, step = self.room(name), self.words[f"{name}_step"]
-        outer, inner = (step, 1) if source.along else (1, step)
-        extent = block.rows if first else block.columns
+        memory, step = self.room(name), f"{name}_step"
+        lines = (Line(step), Line(1)) if source.along else (Line(1), Line(step))
+        outer, inner = (self.number(line.step) for line in lines)
         body = source.body
         assert body is not None
         still = (0,) * len(block.batch)
@@ -340,17 +447,24 @@ class _Writer:
             a, b = o.strides[-2:]
             return o if is_left else Operand(o.pointer, o.dtype, (*still, b, a))
 
-        loads = [ordered(self.operand(p, block.batch, start, at)) for p in source.places]
-        target = ordered(Operand(memory, form.dtype, (*still, outer, inner)))
         value = len(body.load_dtypes) + len(body.instrs) - 1
-        extents, origin = (extent, depth), (start, at)
-        if not is_left:
-            extents, origin = extents[::-1], origin[::-1]
-        emit_map(
-            f, (*(1 for _ in still), *extents), body, loads, [(target, value)],
-            (*block.batch, *origin),
-        )  # fmt: skip
-        return _Strided(memory, outer, inner)
+        extent = block.rows if first else block.columns
+        with (
+            walker.runs(source.places[0].outer, start, extent) as (row, high, _),
+            walker.runs(source.places[0].inner, at, depth) as (column, wide, _),
+        ):
+            corner = f.add(start, row), f.add(at, column)
+            loads = [ordered(self.operand(p, block.batch, *corner)) for p in source.places]
+            to = self.at(memory, (row, outer), (column, inner))
+            target = ordered(Operand(to, form.dtype, (*still, outer, inner)))
+            extents, origin = (high, wide), corner
+            if not is_left:
+                extents, origin = extents[::-1], origin[::-1]
+            emit_map(
+                f, (*(1 for _ in still), *extents), body, loads, [(target, value)],
+                (*block.batch, *origin),
+            )  # fmt: skip
+        return _Factor(memory, *lines)
 
     # the result
 
@@ -367,24 +481,36 @@ class _Writer:
             if form.epilogue is None:
                 out = self.operand(form.stores[0], block.batch, *corner)
                 place = out.pointer
-                across = self.number(form.stores[0].outer if form.swapped else form.stores[0].inner)
+                line = form.stores[0].outer if form.swapped else form.stores[0].inner
+                across = self.number(line.step)
             else:
                 place, across = self.room("turned"), self.words["turned_step"]
             f.call_internal(turn, result, f.i64(step), place, f.i64(across), rows, columns)
             result, step = place, across
             if form.epilogue is None:
                 return
+        self.finish(block, result, (1, step) if form.swapped != form.turned else (step, 1))
+
+    def finish(self, block: _Block, result: Value, along: tuple[Index, Index]) -> None:
+        """The body over the sums of the block, run by run of what it reads and writes."""
+        f, form, walker = self.f, self.form, self.walker
         assert form.epilogue is not None
         still = (0,) * len(block.batch)
-        along = (1, step) if form.swapped != form.turned else (step, 1)
-        sums = Operand(result, form.dtype, (*still, *along))
-        loads = [sums, *(self.operand(p, block.batch, *corner) for p in form.loads)]
-        stores = [
-            (self.operand(p, block.batch, *corner), v)
-            for p, v in zip(form.stores, form.values, strict=True)
-        ]
+        row, column = self.corner(block)
         extents = (block.columns, block.rows) if form.swapped else (block.rows, block.columns)
-        emit_map(
-            f, (*(1 for _ in still), *extents), form.epilogue, loads, stores,
-            (*block.batch, *corner),
-        )  # fmt: skip
+        with (
+            walker.runs(form.stores[0].outer, row, extents[0]) as (below, high, _),
+            walker.runs(form.stores[0].inner, column, extents[1]) as (left, wide, _),
+        ):
+            at = f.add(row, below), f.add(column, left)
+            start = self.at(result, (below, along[0]), (left, along[1]))
+            sums = Operand(start, form.dtype, (*still, *along))
+            loads = [sums, *(self.operand(p, block.batch, *at) for p in form.loads)]
+            stores = [
+                (self.operand(p, block.batch, *at), v)
+                for p, v in zip(form.stores, form.values, strict=True)
+            ]
+            emit_map(
+                f, (*(1 for _ in still), high, wide), form.epilogue, loads, stores,
+                (*block.batch, *at),
+            )  # fmt: skip

@@ -45,6 +45,47 @@ def gather(element: str) -> Function:
     return f
 
 
+def spread(element: str, lanes: int, step: int) -> Function:
+    """`spread(source, places, target, t_row, rows, columns, s_column)`, at most `lanes` columns.
+
+    target[i, j] = source[places[i] + j * step]; a `step` of 0 is that of the last parameter.
+    """
+    params = [
+        ("ptr", "source"), ("ptr", "places"), ("ptr", "target"), ("i64", "t_row"),
+        ("i64", "rows"), ("i64", "columns"), ("i64", "s_column"),
+    ]  # fmt: skip
+    f = Function(f"spread_{element}_{lanes}_{step}", params, internal=True)
+    source, places, target, t_row, rows, columns, s_column = f.params
+    type_ = vector(element, lanes)
+    masks = [_below(f, lanes, columns)]
+    if step == 2:  # the last of so many elements, two apart, is followed by none
+        masks += [
+            _below(f, lanes, f.i64(f.sub(f.sub(f.mul(columns, 2), 1), k * lanes))) for k in (0, 1)
+        ]
+    with f.loop(0, rows) as i:
+        come = f.gep(element, source, f.load("i64", f.gep("i64", places, i)))
+        go = f.gep(element, target, f.mul(i, t_row))
+        if step == 0:
+            with f.loop(0, columns) as j:
+                x = f.load(element, f.gep(element, come, f.mul(j, s_column)))
+                f.store(x, f.gep(element, go, j))
+        elif step == 1:
+            f.masked_store(f.masked_load(type_, come, masks[0]), go, masks[0])
+        else:
+            low = f.masked_load(type_, come, masks[1])
+            high = f.masked_load(type_, f.gep(element, come, lanes), masks[2])
+            x = shuffle(f, low, high, list(range(0, 2 * lanes, 2)))
+            f.masked_store(x, go, masks[0])
+    f.ret()
+    return f
+
+
+def _below(f: Function, lanes: int, count: Value) -> Value:
+    """Which lanes are below a number."""
+    wide = f.splat(f.convert("trunc", count, "i32"), lanes)
+    return f.cmp("icmp slt", f.steps(lanes, "i32"), wide)
+
+
 def transpose(element: str) -> Function:
     """`transpose(source, s_row, target, t_row, rows, columns)`: target[j, i] = source[i, j].
 

@@ -9,7 +9,7 @@ is that of Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplica
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from lazygrad.runtime.native.llvm import Function, Index, Value, vector
@@ -55,6 +55,13 @@ class Target:
         return replace(self, c=f.gep(element, self.c, by))
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The places of elements that lie nowhere regular: i64 offsets in memory."""
+
+    places: Value
+
+
 _BEYOND = 2048  # bytes by which a stream is fetched ahead
 _Masks = Sequence[Value | None]
 
@@ -62,18 +69,18 @@ _Masks = Sequence[Value | None]
 class Strip:
     """A strip of `rows` rows, at most those of a tile, of which tiles are computed one by one.
 
-    Row i of A begins at a + i * a_row and has steps of a_k, all in elements.
+    Row i of A begins at `line(i)`. Its elements are `a_k` apart, or lie where a table of offsets
+    says.
     """
 
     def __init__(
-        self, f: Function, tile: Tile, a: Value, a_row: Index, a_k: Index, rows: Value
+        self, f: Function, tile: Tile, line: Callable[[Index], Value], a_k: Index | Table,
+        rows: Value,
     ) -> None:  # fmt: skip
         self.f, self.tile, self.a_k = f, tile, a_k
         self.type = vector(tile.element, tile.lanes)
-        self.lines = [a]
-        for r in range(1, tile.rows):  # rows beyond the last repeat it, and are not stored
-            at = f.min(r, f.sub(rows, 1))
-            self.lines.append(f.gep(tile.element, a, f.mul(at, a_row)))
+        last = f.sub(rows, 1)  # rows beyond the last repeat it, and are not stored
+        self.lines = [line(f.min(r, last) if r else 0) for r in range(tile.rows)]
         self.exist = [f.cmp("icmp slt", f.i64(r), rows) for r in range(tile.rows)]
 
     def compute(self, b: Value, b_k: Index, k: Index, target: Target, columns: Value) -> None:
@@ -111,14 +118,18 @@ class Strip:
     def _add_products(
         self, sums: list[list[Value]], b: Value, b_k: Index, k: Index, masks: _Masks
     ) -> None:
-        f, tile = self.f, self.tile
+        f, tile, a_k = self.f, self.tile, self.a_k
         at_a, at_b = f.variable("i64", f.i64(0)), f.variable("ptr", b)
 
         def steps(start: Index, stop: Index) -> None:
-            with f.loop(start, stop):
-                here, there = f.load("i64", at_a), f.load("ptr", at_b)
-                self._step(sums, here, there, masks)
-                f.store(f.i64(f.add(here, self.a_k)), at_a)
+            with f.loop(start, stop) as k:
+                there = f.load("ptr", at_b)
+                if isinstance(a_k, Table):
+                    self._step(sums, f.load("i64", f.gep("i64", a_k.places, k)), there, masks)
+                else:
+                    here = f.load("i64", at_a)
+                    self._step(sums, here, there, masks)
+                    f.store(f.i64(f.add(here, a_k)), at_a)
                 f.store(f.gep(tile.element, there, b_k), at_b)
 
         if not tile.streams:
