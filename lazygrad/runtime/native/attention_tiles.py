@@ -21,7 +21,7 @@ from lazygrad.runtime.native.llvm import Function, Index, Value, vector
 from lazygrad.runtime.native.nest import Operand, Walk, emit_map
 from lazygrad.runtime.native.pack import transpose
 from lazygrad.runtime.native.target import host
-from lazygrad.runtime.native.tiles import Strip, Target, Tile
+from lazygrad.runtime.native.tiles import Strip, Target, Tile, rows_apart
 from lazygrad.runtime.native.unit import Frame
 from lazygrad.runtime.native.words import NativeMath, Term
 from lazygrad.shapes import Shape
@@ -92,7 +92,7 @@ def product(tile: Tile) -> Function:
         start = at_least_0(f.add(i, low))
         stop = f.min(depth, f.add(f.add(i, down), tile.rows))
         here = f.gep(e, f.gep(e, a, f.mul(i, a_row)), f.mul(start, a_k))
-        strip = Strip(f, tile, here, a_row, a_k, high)
+        strip = Strip(f, tile, rows_apart(f, e, here, a_row), a_k, high)
         target = Target(f.gep(e, c, f.mul(i, c_row)), c_row, add)
         panels = f.div(at_least_0(f.add(i, left)), tile.columns)
         with f.loop(f.mul(panels, tile.columns), columns, tile.columns) as j:

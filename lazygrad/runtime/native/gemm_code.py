@@ -31,6 +31,7 @@ from lazygrad.runtime.native.tiles import (
     Target,
     Tile,
     lines_of,
+    rows_apart,
 )
 from lazygrad.runtime.native.unit import Frame
 
@@ -284,7 +285,7 @@ class _Writer:
             )
         step = self.number(left.outer.step)
         first = self.at(left.pointer, (i, step), (at, self.number(left.inner.step)))
-        return lambda r: f.gep(self.element, first, f.mul(r, step))
+        return rows_apart(f, self.element, first, step)
 
     def panels(self, at: Index) -> Value:
         """The panels of a segment: they lie one after another."""

@@ -188,6 +188,11 @@ class Strip:
         return self.f.bin("or" if self.tile.logical else word, x, y)
 
 
+def rows_apart(f: Function, element: str, first: Value, step: Index) -> Callable[[Index], Value]:
+    """The addresses of rows that are `step` elements apart."""
+    return lambda r: f.gep(element, first, f.mul(r, step))
+
+
 def lines_of(nbytes: int) -> range:
     """Where to touch the cache lines of so many bytes.
 
