@@ -53,6 +53,12 @@ from lazygrad.engine.modes import (
     no_grad,
     set_grad_enabled,
 )
+from lazygrad.engine.precision import (
+    autocast,
+    get_autocast_dtype,
+    is_autocast_available,
+    is_autocast_enabled,
+)
 from lazygrad.engine.random import (
     Generator,
     get_rng_state,
@@ -67,7 +73,7 @@ from lazygrad.engine.warn import LazygradWarning
 from lazygrad.runtime.workers import num_workers, set_num_workers
 
 if TYPE_CHECKING:
-    from lazygrad import data, linalg, nn, optim
+    from lazygrad import amp, data, linalg, nn, optim
     from lazygrad.runtime.profiling import profile
     from lazygrad.serialization import load, save
 
@@ -82,20 +88,20 @@ short = int16
 set_num_threads = set_num_workers
 
 __all__ = [
-    "Generator", "Graph", "LazygradWarning", "Tensor", "benchmark", "bfloat16", "bool",
-    "checkpoint", "compute_graph", "config", "cuda", "custom_vjp", "data", "debug",
+    "Generator", "Graph", "LazygradWarning", "Tensor", "amp", "autocast", "benchmark", "bfloat16",
+    "bool", "checkpoint", "compute_graph", "config", "cuda", "custom_vjp", "data", "debug",
     "detect_anomaly", "device", "double", "dtype", "dtypes", "enable_grad", "errors", "finfo",
-    "float", "float16", "float32", "float64", "get_default_dtype", "get_default_graph",
-    "get_rng_state", "grad", "half", "iinfo", "inference_mode", "initial_seed", "int", "int16",
-    "int32", "int64", "int8", "is_grad_enabled", "linalg", "load", "long", "manual_seed",
-    "memory_stats", "nn", "no_grad", "num_workers", "optim", "profile", "realize", "save", "seed",
-    "set_default_dtype", "set_default_graph", "set_grad_enabled", "set_num_threads",
-    "set_num_workers", "set_rng_state", "short", "synchronize", "uint16", "uint32", "uint64",
-    "uint8",
+    "float", "float16", "float32", "float64", "get_autocast_dtype", "get_default_dtype",
+    "get_default_graph", "get_rng_state", "grad", "half", "iinfo", "inference_mode", "initial_seed",
+    "int", "int16", "int32", "int64", "int8", "is_autocast_available", "is_autocast_enabled",
+    "is_grad_enabled", "linalg", "load", "long", "manual_seed", "memory_stats", "nn", "no_grad",
+    "num_workers", "optim", "profile", "realize", "save", "seed", "set_default_dtype",
+    "set_default_graph", "set_grad_enabled", "set_num_threads", "set_num_workers", "set_rng_state",
+    "short", "synchronize", "uint16", "uint32", "uint64", "uint8",
 ]  # fmt: skip
 _LATER = {  # imported when first named: `import lazygrad` costs little more than NumPy
     "profile": ("lazygrad.runtime.profiling", "profile"),
-    "linalg": ("lazygrad.linalg", ""),
+    "linalg": ("lazygrad.linalg", ""), "amp": ("lazygrad.amp", ""),
     "data": ("lazygrad.data", ""), "nn": ("lazygrad.nn", ""), "optim": ("lazygrad.optim", ""),
     "testing": ("lazygrad.testing", ""),
     "load": ("lazygrad.serialization", "load"), "save": ("lazygrad.serialization", "save"),
@@ -107,7 +113,6 @@ _ELSEWHERE = {  # where PyTorch has a name and this package has it in another pl
     "autograd": "lazygrad.grad, and lazygrad.custom_vjp for autograd.Function",
     "jit": "lazygrad.compute_graph", "compile": "lazygrad.compute_graph",
     "Parameter": "lazygrad.nn.Parameter", "DataLoader": "lazygrad.data.DataLoader",
-    "amp": "lazygrad.bfloat16: there is no autocast yet",
 }  # fmt: skip
 
 

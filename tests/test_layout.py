@@ -13,7 +13,7 @@ RANKS = (
     ("ops",),
     ("runtime",),
     ("engine",),
-    ("nn", "optim", "data", "serialization", "linalg"),
+    ("nn", "optim", "data", "serialization", "linalg", "amp"),
     ("__init__", "__main__", "distributed", "inspect", "testing", "compat", "cli"),
     ("examples", "benchmarks"),
 )

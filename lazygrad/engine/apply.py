@@ -11,10 +11,11 @@ from lazygrad.config import config
 from lazygrad.dtypes import DType, get_default_dtype, result_type, scalar_dtype
 from lazygrad.engine.graph import Graph, Node, get_default_graph
 from lazygrad.engine.modes import STATE
+from lazygrad.engine.precision import autocast_operands
 from lazygrad.engine.realize import flush_old
 from lazygrad.errors import DTypeError, GraphMismatchError
 from lazygrad.ops.elementwise import CAST
-from lazygrad.ops.opdef import OpDef, Promotion
+from lazygrad.ops.opdef import OpDef, Precision, Promotion
 
 if TYPE_CHECKING:
     from lazygrad.engine.tensor import Tensor
@@ -141,6 +142,7 @@ def _tensor_and_number(graph: Graph, op: OpDef, x: Any, y: Any) -> tuple[Node, .
 
 
 _FLOAT = Promotion.FLOAT
+_KEEP = Precision.KEEP
 _NONE = Promotion.NONE
 _TAIL = Promotion.TAIL
 _NUMBERS = frozenset({bool, int, float, np.float32, np.float64, np.bool_})
@@ -168,6 +170,8 @@ def append(
             operands = [_as_operand(x, tensor_type, op) for x in operands]
             tensors = [x for x in operands if isinstance(x, tensor_type)]
             break
+    if STATE.autocast is not None and op.autocast is not _KEEP:
+        operands = autocast_operands(operands, op.autocast)
     graph = choose_graph(tensors)
     if graph.calls and STATE.grad and any(t.requires_grad for t in tensors):
         graph.settle_calls()

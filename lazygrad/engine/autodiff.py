@@ -33,13 +33,16 @@ NOTHING: Mapping[int, Any] = {}
 
 @contextmanager
 def written_for(node: Node, grad: bool) -> Iterator[None]:
-    """Nodes appended inside get the user's line of `node` and the given gradient mode."""
-    before = STATE.site, STATE.grad
-    STATE.site, STATE.grad = node.site, grad
+    """Nodes appended inside get the user's line of `node` and the given gradient mode.
+
+    Gradients have the dtypes of the forward pass: nothing is cast but what that has cast.
+    """
+    before = STATE.site, STATE.grad, STATE.autocast
+    STATE.site, STATE.grad, STATE.autocast = node.site, grad, None
     try:
         yield
     finally:
-        STATE.site, STATE.grad = before
+        STATE.site, STATE.grad, STATE.autocast = before
 
 
 def is_leaf(node: Node) -> bool:

@@ -86,13 +86,14 @@ class Writer:
         self.unpack: list[str] = []
         self.tests: list[str] = []
         self.entry = entry
-        tree, _, aliases, grad, _ = entry.signature  # a new default dtype is a new epoch
+        tree, _, aliases, grad, _, half = entry.signature  # a new default dtype is a new epoch
         if aliases:
             raise Unbindable
         self.leaves: list[str] = []
         self._unpack("args", tree)
         self.width = -1 if tree[0] is Named else width
         self.tests += ["STATE.capture is None", "not STATE.trace", f"STATE.grad is {grad}"]
+        self.tests.append(f"STATE.autocast is {self.name(half)}")
         self._guards(entry.name_guards)
 
     def name(self, value: Any) -> str:

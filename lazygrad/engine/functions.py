@@ -12,6 +12,7 @@ from lazygrad.engine import einsum as _einsum
 from lazygrad.engine.apply import SCALARS
 from lazygrad.engine.creation import to_tensor
 from lazygrad.engine.methods.base import numpy_names
+from lazygrad.engine.precision import HALF
 from lazygrad.engine.tensor import Tensor, apply
 from lazygrad.errors import ShapeError
 from lazygrad.ops import elementwise as ops
@@ -133,6 +134,7 @@ def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
     return tuple(t.expand(shape) for t in found)
 
 
+@HALF
 def einsum(equation: str, *operands: Any) -> Tensor:
     """The sum of products that `equation` describes.
 

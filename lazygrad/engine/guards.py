@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lazygrad.config import config
+from lazygrad.engine.graph import PACKAGE
 
 SCALARS = (bool, int, float, str, bytes, type(None), complex)
 _MISSING = object()
@@ -48,11 +49,20 @@ def same(now: Any, before: Any, plain: bool) -> bool:
     return type(now) is type(before) and repr(now) == repr(before)  # 0.0 is not -0.0, NaN is NaN
 
 
+def _inner(fn: Any) -> Any:
+    """What the decorators of lazygrad (`no_grad()`, `autocast(...)`) are around."""
+    while hasattr(fn, "__wrapped__") and hasattr(fn, "__code__"):
+        if not fn.__code__.co_filename.startswith(PACKAGE):
+            break
+        fn = fn.__wrapped__
+    return fn
+
+
 class NameGuards:
     """Snapshots of the closure cells and globals that a function names directly."""
 
     def __init__(self, fn: Callable[..., Any]) -> None:
-        plain = getattr(fn, "__func__", fn)
+        plain = _inner(getattr(fn, "__func__", fn))
         code = getattr(plain, "__code__", None)
         self.cells: list[tuple[str, Any, Any, bool]] = []
         self.globals: list[tuple[str, Any, bool]] = []

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from lazygrad.dtypes import DTypeLike, finfo, int32
 from lazygrad.engine.methods.base import Methods
+from lazygrad.engine.modes import STATE
+from lazygrad.engine.precision import in_precision
 from lazygrad.errors import ArgumentError, ArgumentTypeError, ShapeError, nearest
 from lazygrad.ops import linalg as ops
 from lazygrad.ops.factors import factors, factors_and_status, of_matrices
+from lazygrad.ops.opdef import Precision
 from lazygrad.shapes import Axes, normalize_axes, normalize_axis
 
 if TYPE_CHECKING:
@@ -75,7 +78,10 @@ class CholeskyEx(NamedTuple):
 def _tensor(name: str, A: Any) -> Tensor:
     if not isinstance(A, Methods):
         raise ArgumentTypeError(f"linalg.{name} takes tensors, got {type(A).__name__}")
-    return A._self
+    found: Tensor = A._self
+    if STATE.autocast is not None:
+        found = in_precision(found, Precision.SINGLE, STATE.autocast)
+    return found
 
 
 def _square(name: str, A: Any) -> Tensor:

@@ -12,6 +12,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 if TYPE_CHECKING:
+    from lazygrad.dtypes import DType
     from lazygrad.engine.capture import Capture
     from lazygrad.engine.graph import Graph
 
@@ -23,6 +24,7 @@ class State(threading.local):
     """The state of one thread."""
 
     grad: bool = True
+    autocast: DType | None = None  # the half type of products, within `autocast`
     graph: Graph | None = None  # the current graph; None until the first node
     default: Graph | None = None  # what `set_default_graph` chose
     capture: Capture | None = None  # the innermost capture in progress

@@ -2,7 +2,7 @@
 
 Per leaf shape, dtype and requires_grad for tensors and arrays, nothing for floats (they are 0-d
 float64 inputs), the value for other Python values; which arguments are the same object; gradient
-mode and default dtype.
+mode, default dtype and autocast.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def classify(
             arguments.append(_static(leaf, tree, i, path))
     signature = (
         tree, tuple([a.key for a in arguments]), _aliases(arguments),
-        STATE.grad, get_default_dtype(),
+        STATE.grad, get_default_dtype(), STATE.autocast,
     )  # fmt: skip
     return arguments, signature
 

@@ -16,6 +16,7 @@ from lazygrad.engine.chain import Chain, waiting_chain
 from lazygrad.engine.graph import Graph
 from lazygrad.engine.modes import STATE, no_grad
 from lazygrad.engine.pending import WRITES, withdraw_write
+from lazygrad.engine.precision import full_precision
 from lazygrad.engine.realize import drop_hopeless, flush_writes
 from lazygrad.engine.tensor import Tensor
 from lazygrad.engine.waiting import BackCall
@@ -33,7 +34,7 @@ class Subgraph:
     def __call__(self, *tensors: Tensor, key: Any = ()) -> tuple[Tensor, ...]:
         """Append one call of the function on these tensors (inline while capturing)."""
         if STATE.capture is not None or STATE.trace or config.eager:
-            with no_grad():
+            with no_grad(), full_precision():
                 return tuple(self._fn(*tensors))
         graph = choose_graph(tensors)
         nodes = [t._node_in(graph) for t in tensors]
@@ -85,8 +86,8 @@ class Subgraph:
 
     def _trace(self, specs: Sequence[Any]) -> Body:
         graph = Graph("subgraph")
-        before = STATE.graph, STATE.trace, STATE.grad
-        STATE.graph, STATE.trace, STATE.grad = graph, True, False
+        before = STATE.graph, STATE.trace, STATE.grad, STATE.autocast
+        STATE.graph, STATE.trace, STATE.grad, STATE.autocast = graph, True, False, None
         try:
             sources = [
                 graph.source(("input", i), n.shape, n.dtype, DATA, False, getattr(n, "weak", False))
@@ -95,5 +96,5 @@ class Subgraph:
             results = self._fn(*[Tensor._of(n) for n in sources])
             outputs = [t._node_in(graph) for t in results]
         finally:
-            STATE.graph, STATE.trace, STATE.grad = before
+            STATE.graph, STATE.trace, STATE.grad, STATE.autocast = before
         return Body(sources, outputs)

@@ -13,6 +13,7 @@ from lazygrad.ops.opdef import (
     Array,
     Kind,
     OpDef,
+    Precision,
     Promotion,
     Sample,
     Spec,
@@ -87,7 +88,8 @@ MATMUL = register(
     OpDef(
         "matmul", Kind.CONTRACT, _infer, _reference, 2, None,
         _vjp, Promotion.COMMON,
-        accumulate_half=True, flops=2, grad_name="MmBackward", samples=_samples,
+        accumulate_half=True, autocast=Precision.HALF, flops=2, grad_name="MmBackward",
+        samples=_samples,
         doc="The matrix product of the last two axes; leading axes broadcast.",
     )
 )  # fmt: skip

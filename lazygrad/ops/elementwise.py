@@ -16,7 +16,7 @@ import numpy as np
 
 from lazygrad.dtypes import BOOL, FLOATING, INTEGER, DType, as_dtype, bool_, float32
 from lazygrad.errors import DTypeError, ShapeError
-from lazygrad.ops.opdef import Array, Kind, OpDef, Promotion, Sample, Spec, register
+from lazygrad.ops.opdef import Array, Kind, OpDef, Precision, Promotion, Sample, Spec, register
 from lazygrad.ops.scalar_math import NUMPY
 from lazygrad.shapes import Shape, broadcast
 
@@ -104,6 +104,7 @@ ANY = frozenset({BOOL, INTEGER, FLOATING})
 NUMBERS = frozenset({INTEGER, FLOATING})
 BITS = frozenset({BOOL, INTEGER})
 FLOATS = frozenset({FLOATING})
+SINGLE = Precision.SINGLE
 
 
 def elementwise(
@@ -197,7 +198,8 @@ POW = elementwise(
         lambda: (g * (y * x ** (y - 1))).masked_fill(y == 0, 0.0),
         lambda: (g * (out * x.log())).masked_fill((x == 0) & (y >= 0), 0.0),
     ),
-    arity=2, takes=NUMBERS, flops=20, domain=(POSITIVE, REAL), grad_name="PowBackward",
+    arity=2, takes=NUMBERS, flops=20, domain=(POSITIVE, REAL), autocast=SINGLE,
+    grad_name="PowBackward",
     doc="x to the power y; an integer to a negative integer power rounds toward zero.",
 )  # fmt: skip
 
@@ -217,7 +219,8 @@ POWI = elementwise(
     "powi", _powi,
     lambda g, out, x, *, n: (lambda: g * (x ** (n - 1) * n) if n else g.new_zeros(x.shape),),
     takes=NUMBERS,
-    flops=2, grad_name="PowBackward", doc="x to the small power n (0 to 4), by multiplication.",
+    flops=2, autocast=SINGLE, grad_name="PowBackward",
+    doc="x to the small power n (0 to 4), by multiplication.",
     samples=_reals(n=3),
 )  # fmt: skip
 MAXIMUM = elementwise(
@@ -327,47 +330,65 @@ def _float(
     )  # fmt: skip
 
 
-EXP = _float("exp", lambda g, out, x: (g * out,), "e to the power x.")
-EXP2 = _float("exp2", lambda g, out, x: (g * (out * _log(2)),), "2 to the power x.")
-EXPM1 = _float("expm1", lambda g, out, x: (g * (out + 1),), "exp(x) - 1, exact near 0.")
-LOG = _float("log", lambda g, out, x: (g / x,), "The natural logarithm.", domain=POSITIVE)
+EXP = _float("exp", lambda g, out, x: (g * out,), "e to the power x.", autocast=SINGLE)
+EXP2 = _float(
+    "exp2", lambda g, out, x: (g * (out * _log(2)),), "2 to the power x.", autocast=SINGLE
+)
+EXPM1 = _float(
+    "expm1", lambda g, out, x: (g * (out + 1),), "exp(x) - 1, exact near 0.", autocast=SINGLE
+)
+LOG = _float(
+    "log", lambda g, out, x: (g / x,), "The natural logarithm.", domain=POSITIVE, autocast=SINGLE
+)
 LOG2 = _float(
-    "log2", lambda g, out, x: (g / (x * _log(2)),), "The logarithm to base 2.", domain=POSITIVE
+    "log2",
+    lambda g, out, x: (g / (x * _log(2)),),
+    "The logarithm to base 2.",
+    domain=POSITIVE,
+    autocast=SINGLE,
 )
 LOG10 = _float(
-    "log10", lambda g, out, x: (g / (x * _log(10)),), "The logarithm to base 10.", domain=POSITIVE
+    "log10",
+    lambda g, out, x: (g / (x * _log(10)),),
+    "The logarithm to base 10.",
+    domain=POSITIVE,
+    autocast=SINGLE,
 )
 LOG1P = _float(
-    "log1p", lambda g, out, x: (g / (x + 1),), "log(1 + x), exact near 0.", domain=(-0.5, 2.0)
+    "log1p",
+    lambda g, out, x: (g / (x + 1),),
+    "log(1 + x), exact near 0.",
+    domain=(-0.5, 2.0),
+    autocast=SINGLE,
 )
 SQRT = _float(
     "sqrt", lambda g, out, x: (g / (out * 2),), "The square root.", domain=POSITIVE, flops=4
 )
 RSQRT = _float(
     "rsqrt", lambda g, out, x: (g * (out * out * out * -0.5),), "1 / sqrt(x).",
-    lambda m, x: m.div(m.const(1, x), m.sqrt(x)), POSITIVE, 8,
+    lambda m, x: m.div(m.const(1, x), m.sqrt(x)), POSITIVE, 8, autocast=SINGLE,
 )  # fmt: skip
 RECIPROCAL = _float(
     "reciprocal", lambda g, out, x: (-g * (out * out),), "1 / x.",
-    lambda m, x: m.div(m.const(1, x), x), POSITIVE, 4,
+    lambda m, x: m.div(m.const(1, x), x), POSITIVE, 4, autocast=SINGLE,
 )  # fmt: skip
 SIN = _float("sin", lambda g, out, x: (g * x.cos(),), "The sine (x in radians).")
 COS = _float("cos", lambda g, out, x: (-g * x.sin(),), "The cosine (x in radians).")
 TAN = _float(
     "tan", lambda g, out, x: (g * (out * out + 1),), "The tangent (x in radians).",
-    domain=(-1.0, 1.0),
+    domain=(-1.0, 1.0), autocast=SINGLE,
 )  # fmt: skip
 ASIN = _float(
     "asin", lambda g, out, x: (g * (1 - x * x).rsqrt(),), "The angle whose sine is x.",
-    domain=UNIT,
+    domain=UNIT, autocast=SINGLE,
 )  # fmt: skip
 ACOS = _float(
     "acos", lambda g, out, x: (-g * (1 - x * x).rsqrt(),), "The angle whose cosine is x.",
-    domain=UNIT,
+    domain=UNIT, autocast=SINGLE,
 )  # fmt: skip
 ATAN = _float("atan", lambda g, out, x: (g / (x * x + 1),), "The angle whose tangent is x.")
-SINH = _float("sinh", lambda g, out, x: (g * x.cosh(),), "The hyperbolic sine.")
-COSH = _float("cosh", lambda g, out, x: (g * x.sinh(),), "The hyperbolic cosine.")
+SINH = _float("sinh", lambda g, out, x: (g * x.cosh(),), "The hyperbolic sine.", autocast=SINGLE)
+COSH = _float("cosh", lambda g, out, x: (g * x.sinh(),), "The hyperbolic cosine.", autocast=SINGLE)
 TANH = _float("tanh", lambda g, out, x: (g * (1 - out * out),), "The hyperbolic tangent.")
 ASINH = _float("asinh", lambda g, out, x: (g * (x * x + 1).rsqrt(),), "The inverse of sinh.")
 ACOSH = _float(
@@ -395,7 +416,7 @@ SIGMOID = _float(
 )
 SOFTPLUS = _float(
     "softplus", lambda g, out, x: (g * x.sigmoid(),), "log(1 + exp(x)), for any size of x.",
-    _softplus, flops=25,
+    _softplus, flops=25, autocast=SINGLE,
 )  # fmt: skip
 
 # Conversion.

@@ -15,7 +15,7 @@ import numpy as np
 
 from lazygrad.dtypes import DType, float32, float64
 from lazygrad.errors import DTypeError, LinalgError, ShapeError
-from lazygrad.ops.opdef import Array, Kind, OpDef, Sample, Spec, register
+from lazygrad.ops.opdef import Array, Kind, OpDef, Precision, Sample, Spec, register
 from lazygrad.shapes import Shape, broadcast, numel
 
 Shapes = Callable[..., tuple[Shape, ...]]
@@ -141,7 +141,8 @@ def factorization(
         lambda g, out, *inputs, **attrs: vjp(
             found.unpack(g, *inputs, **attrs), found.unpack(out, *inputs, **attrs), *inputs, **attrs
         ),
-        flops=10, samples=samples, grad_name=f"Linalg{name.title()}Backward", **facts,
+        flops=10, samples=samples, autocast=Precision.SINGLE,
+        grad_name=f"Linalg{name.title()}Backward", **facts,
     )  # fmt: skip
     found = Factorization(register(op), shapes, f"linalg.{name}: {complaint}")
     return found

@@ -15,7 +15,7 @@ import numpy as np
 from lazygrad.dtypes import DType
 from lazygrad.errors import GradientError, ShapeError
 from lazygrad.ops.factors import Parts, factorization, factors, of_matrices
-from lazygrad.ops.opdef import Array, Kind, OpDef, Promotion, Sample, Spec, register
+from lazygrad.ops.opdef import Array, Kind, OpDef, Precision, Promotion, Sample, Spec, register
 from lazygrad.shapes import Shape
 
 # helpers of gradients, in tensor vocabulary
@@ -245,7 +245,7 @@ DET: OpDef = register(
     OpDef(
         "linalg_det", Kind.OPAQUE, _scalar_infer,
         lambda x: np.asarray(np.linalg.det(x), x.dtype), vjp=_det_vjp,
-        flops=10, samples=_square_samples, grad_name="LinalgDetBackward",
+        flops=10, samples=_square_samples, autocast=Precision.SINGLE, grad_name="LinalgDetBackward",
         doc="The determinant of each matrix.",
     )
 )  # fmt: skip
@@ -282,7 +282,8 @@ def _cofactor_vjp(g: Any, out: Any, x: Any) -> Any:
 COFACTOR: OpDef = register(
     OpDef(
         "linalg_cofactor", Kind.OPAQUE, _cofactor_infer, _cofactor_reference, vjp=_cofactor_vjp,
-        flops=20, samples=_square_samples, grad_name="LinalgCofactorBackward",
+        flops=20, samples=_square_samples, autocast=Precision.SINGLE,
+        grad_name="LinalgCofactorBackward",
         doc="The derivative of the determinant: the transposed adjugate of each matrix.",
     )
 )  # fmt: skip

@@ -51,6 +51,14 @@ class Promotion(Enum):
     TAIL = "tail"  # the first is left alone, the others are cast to their common dtype
 
 
+class Precision(Enum):
+    """The dtype of floating operands (float64 apart) that an op asks `autocast` for."""
+
+    KEEP = "keep"  # what they have; those that differ meet in the widest
+    HALF = "half"  # the half type: products
+    SINGLE = "single"  # float32: sums, powers, exponentials, factorizations
+
+
 @dataclass(frozen=True, slots=True)
 class Strided:
     """An affine view of a buffer: shape, strides and offset in elements."""
@@ -90,6 +98,7 @@ class OpDef:
     unit: float | None = None  # op(x, unit) = x, bit for bit
     observable: bool = False  # EFFECT: seen from outside, so a captured call runs it every time
     symmetric: bool = False  # the input is a symmetric matrix, of which one triangle is read
+    autocast: Precision = Precision.KEEP
     accumulate_half: bool = False  # float16 and bfloat16 are computed in float32
     flops: float = 1.0  # per output element (REDUCE: per input element; CONTRACT: per product)
     work: Callable[..., float] | None = None  # (*inputs, **attrs): all of them, where not `flops`

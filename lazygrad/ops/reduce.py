@@ -14,7 +14,17 @@ import numpy as np
 
 from lazygrad.dtypes import BOOL, DType, as_dtype, bool_, int64
 from lazygrad.errors import DTypeError, ShapeError
-from lazygrad.ops.opdef import Array, Kind, OpDef, Sample, Spec, accumulator, register, widened
+from lazygrad.ops.opdef import (
+    Array,
+    Kind,
+    OpDef,
+    Precision,
+    Sample,
+    Spec,
+    accumulator,
+    register,
+    widened,
+)
 from lazygrad.shapes import Shape, numel, reduced
 
 Axes = tuple[int, ...]
@@ -131,11 +141,12 @@ def _places(x: Any, axes: Axes) -> tuple[Any, int]:
 
 SUM = _reduction(
     "sum", "add", np.add, _sum_vjp, dtype=widened, associative=True, grad_name="SumBackward",
-    doc="The sum over `axes`; of nothing: 0.",
+    autocast=Precision.SINGLE, doc="The sum over `axes`; of nothing: 0.",
 )  # fmt: skip
 PROD = _reduction(
     "prod", "mul", np.multiply, _prod_vjp, dtype=widened, associative=True,
-    grad_name="ProdBackward", doc="The product over `axes`; of nothing: 1.",
+    grad_name="ProdBackward", autocast=Precision.SINGLE,
+    doc="The product over `axes`; of nothing: 1.",
 )  # fmt: skip
 MAX = _reduction(
     "max", "maximum", np.maximum, _extreme_vjp, dtype=_same, empty=False, associative=True,

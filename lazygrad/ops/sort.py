@@ -17,6 +17,7 @@ from lazygrad.ops.opdef import (
     Array,
     Kind,
     OpDef,
+    Precision,
     Promotion,
     Sample,
     Spec,
@@ -111,7 +112,8 @@ def _scan(name: str, function: Any, vjp: Any, doc: str) -> OpDef:
     return register(
         OpDef(
             name, Kind.OPAQUE, _scan_infer, reference, vjp=vjp, accumulate_half=True,
-            samples=_scan_samples, grad_name=name.capitalize() + "Backward", doc=doc,
+            autocast=Precision.SINGLE, samples=_scan_samples,
+            grad_name=name.capitalize() + "Backward", doc=doc,
         )
     )  # fmt: skip
 

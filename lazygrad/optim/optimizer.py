@@ -146,7 +146,7 @@ class Optimizer:
         self.defaults = defaults
         self.param_groups: list[ParamGroup] = []
         self.state: dict[Tensor, Moments] = {}
-        self._subgraphs: dict[tuple[Part, ...], Subgraph] = {}
+        self._subgraphs: dict[tuple[tuple[Part, ...], tuple[int, ...]], Subgraph] = {}
         self._plan: Plan | None = None
         # The gradients that parameters share, the other parameters, and when that was so.
         self._shared: tuple[Gradients, list[Tensor], int] | None = None
@@ -270,17 +270,43 @@ class Optimizer:
             with no_grad():
                 plan.run.update(plan.inputs_now(), plan.targets, plan.learn)
 
+    def _step_unless(self, skip: Tensor) -> None:
+        """A step, unless `skip` holds when it is computed: then every state stays as it is."""
+        with LOCK, no_grad():
+            layout, inputs, targets = self._gather()
+            if not targets:
+                return
+            at = {id(t): i for i, t in enumerate(inputs)}
+            before = tuple([at[id(t)] for t in targets])
+            run = self._subgraph(layout, partial(self._run_unless, layout, before), before)
+            run.update([*inputs, skip], targets)
+
+    def _run_unless(
+        self, layout: tuple[Part, ...], before: tuple[int, ...], *tensors: Tensor
+    ) -> list[Tensor]:
+        """The results of `_run`, or what was there before where the last tensor holds."""
+        *given, skip = tensors
+        new = self._run(layout, *given)
+        return [given[i].where(skip, x) for i, x in zip(before, new, strict=True)]
+
+    def _subgraph(
+        self, layout: tuple[Part, ...], fn: Callable[..., list[Tensor]], key: tuple[int, ...] = ()
+    ) -> Subgraph:
+        """The update of a layout, traced once for each set of shapes."""
+        run = self._subgraphs.get((layout, key))
+        if run is None:
+            if len(self._subgraphs) >= _PATTERNS:
+                self._subgraphs.clear()
+            run = self._subgraphs[layout, key] = Subgraph(fn)
+        return run
+
     def _make_plan(self) -> Plan | None:
         """Gather what a step needs; None when no parameter has a gradient."""
         with no_grad():
             layout, inputs, targets = self._gather()
         if not targets:
             return None
-        run = self._subgraphs.get(layout)
-        if run is None:
-            if len(self._subgraphs) >= _PATTERNS:
-                self._subgraphs.clear()
-            run = self._subgraphs[layout] = Subgraph(partial(self._run, layout))
+        run = self._subgraph(layout, partial(self._run, layout))
         params = [p for group in self.param_groups for p in group.params]
         active = {id(t) for t in targets}
         plan = Plan(

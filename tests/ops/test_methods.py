@@ -386,7 +386,7 @@ ERRORS = {
     "clamp": (lambda: x().clamp(), ArgumentError, "at least one of min and max"),
     "gelu": (lambda: x().gelu("tan"), ArgumentError, "is not none or tanh"),
     "div": (lambda: x().div(2, rounding_mode="up"), ArgumentError, "is not floor or trunc"),
-    "norm": (lambda: x().norm("nuc"), ArgumentError, "norm: p 'nuc'"),
+    "norm": (lambda: x().norm("nuclear"), ArgumentError, "norm: p 'nuclear'"),
     "pad": (lambda: x().pad((1, 1, 1, 1, 1, 1)), ShapeError, "pad: 6 amounts"),
     "repeat": (lambda: x().repeat(2), ShapeError, r"repeat: \(2,\) for a tensor with 2"),
     "tril": (lambda: lg.zeros(2).tril(), AxisError, "tril/triu need two dimensions"),

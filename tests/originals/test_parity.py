@@ -40,7 +40,7 @@ def test_every_row_names_what_exists_and_the_tests_that_hold_it() -> None:
     assert len(rows) > 30
     for there, here, tests in rows:
         assert here == "not yet" or tests.strip(), there
-        for name in re.findall(r"`((?:nn|optim|data|linalg)\.[\w.]+)`", here):
+        for name in re.findall(r"`((?:nn|optim|data|linalg|amp)\.[\w.]+)`", here):
             assert attrgetter(name)(lg), name
         for path in re.findall(r"`((?:tests|examples)/[\w./]+)`", here + tests):
             assert (ROOT / path).is_file(), path

@@ -13,6 +13,7 @@ from lazygrad.dtypes import INTEGER, bool_, finfo
 from lazygrad.engine.apply import append
 from lazygrad.engine.graph import HOOKS, NO_ATTRS
 from lazygrad.engine.methods.base import OPERANDS, Methods, in_place, write_back
+from lazygrad.engine.precision import KEEP, SINGLE
 from lazygrad.errors import ArgumentError, DTypeError
 from lazygrad.ops import elementwise as ops
 from lazygrad.ops import logic
@@ -206,6 +207,7 @@ class ArithmeticMethods(Methods):
         """Whether it is zero."""
         return self.to(bool_).apply(logic.LOGICAL_NOT)
 
+    @SINGLE
     def logaddexp(self, other: Operand) -> Tensor:
         """log(exp(self) + exp(other)), for any size of the operands."""
         other = self._lift(other)
@@ -290,12 +292,14 @@ class ArithmeticMethods(Methods):
         """The part after the point, with the sign of self."""
         return self - self.trunc()
 
+    @SINGLE
     def softplus(self, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
         """log(1 + exp(beta * x)) / beta, and x itself where beta * x > threshold."""
         scaled = self if beta == 1 else self * beta
         smooth = scaled.apply(ops.SOFTPLUS)
         return (self + 0.0).where(scaled > threshold, smooth if beta == 1 else smooth / beta)
 
+    @KEEP
     def gelu(self, approximate: str = "none") -> Tensor:
         """Times the normal distribution function of itself: exact ("none") or by "tanh".
 
@@ -308,6 +312,7 @@ class ArithmeticMethods(Methods):
         inner = (self + self.pow(3) * 0.044715) * math.sqrt(2 / math.pi)
         return self * (inner.tanh() + 1.0) * 0.5
 
+    @KEEP
     def silu(self) -> Tensor:
         """The product of x and its sigmoid."""
         return self * self.sigmoid()

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lazygrad.dtypes import INTEGER, bool_
+from lazygrad.dtypes import INTEGER, bool_, promote
 from lazygrad.engine import indexing
 from lazygrad.engine.methods.base import Methods, in_place, numpy_names
+from lazygrad.engine.modes import STATE
 from lazygrad.errors import DTypeError, ShapeError
 from lazygrad.ops import index as ops
 from lazygrad.ops.effect import CHECK_INDEX
@@ -87,6 +88,9 @@ class IndexMethods(Methods):
         source = self._lift(src)
         if source.ndim == 0:
             source = self._alike(src).expand(positions.shape)
+        elif source.dtype is not self.dtype and STATE.autocast is not None:
+            common = promote(self.dtype, source.dtype)
+            return self.cast(common)._scatter(name, dim, index, source.cast(common), accumulate)
         elif source.dtype is not self.dtype:
             raise DTypeError(f"{name}: a {source.dtype} source for a {self.dtype} tensor")
         cut = source._slice([slice(n) for n in positions.shape])

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lazygrad.engine.methods.base import OPERANDS, Methods, write_back
+from lazygrad.engine.precision import HALF
 from lazygrad.errors import ShapeError
 from lazygrad.ops.contract import MATMUL, compact
 
@@ -94,12 +95,14 @@ class LinalgMethods(Methods):
         self._of_rank("outer", 1, other, 1)
         return self.unsqueeze(1) * other.unsqueeze(0)
 
+    @HALF
     def addmm(self, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
         """`beta * self + alpha * (mat1 @ mat2)`."""
         product = mat1.mm(mat2)
         scaled = product if alpha == 1 else product * alpha
         return scaled + (self if beta == 1 else self * beta)
 
+    @HALF
     def baddbmm(self, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
         """`beta * self + alpha * (mat1 @ mat2)` on batches."""
         product = mat1.bmm(mat2)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lazygrad.dtypes import DTypeLike, bool_, float32, uint8
 from lazygrad.engine import linalg
 from lazygrad.engine.methods.base import Methods, numpy_names
+from lazygrad.engine.precision import SINGLE
 from lazygrad.errors import ArgumentError, DTypeError, ShapeError
 from lazygrad.ops import reduce as ops
 from lazygrad.ops import sort
@@ -62,6 +63,7 @@ class ReduceMethods(Methods):
         return total if dtype is None else total.to(dtype)
 
     @numpy_names
+    @SINGLE
     def mean(
         self, dim: Axes = None, keepdim: bool = False, *, dtype: DTypeLike | None = None
     ) -> Tensor:
@@ -157,6 +159,7 @@ class ReduceMethods(Methods):
     # Statistics.
 
     @numpy_names
+    @SINGLE
     def var(
         self, dim: Axes | bool = None, unbiased: bool | None = None, keepdim: bool = False,
         *, correction: float | None = None, ddof: float | None = None,
@@ -176,6 +179,7 @@ class ReduceMethods(Methods):
         return (total / max(float(count - correction), 0.0)).to(given.dtype)
 
     @numpy_names
+    @SINGLE
     def std(
         self, dim: Axes | bool = None, unbiased: bool | None = None, keepdim: bool = False,
         *, correction: float | None = None, ddof: float | None = None,
@@ -187,6 +191,7 @@ class ReduceMethods(Methods):
         return safe_sqrt(spread).to(given.dtype)
 
     @numpy_names
+    @SINGLE
     def norm(
         self, p: float | str | None = "fro", dim: Axes = None, keepdim: bool = False
     ) -> Tensor:
@@ -235,6 +240,7 @@ class ReduceMethods(Methods):
         return self.detach().amax(axes, keepdim=True)
 
     @numpy_names
+    @SINGLE
     def softmax(self, dim: int = -1, *, dtype: DTypeLike | None = None) -> Tensor:
         """exp(x) / sum(exp(x)) along `dim`, for any size of x."""
         given = (self if dtype is None else self.to(dtype))._floating("softmax")
@@ -243,6 +249,7 @@ class ReduceMethods(Methods):
         return (e / e.sum(dim, keepdim=True)).to(given.dtype)
 
     @numpy_names
+    @SINGLE
     def log_softmax(self, dim: int = -1, *, dtype: DTypeLike | None = None) -> Tensor:
         """log(softmax(x)) along `dim`, without the rounding of that."""
         given = (self if dtype is None else self.to(dtype))._floating("log_softmax")
@@ -251,6 +258,7 @@ class ReduceMethods(Methods):
         return (shifted - shifted.exp().sum(dim, keepdim=True).log()).to(given.dtype)
 
     @numpy_names
+    @SINGLE
     def logsumexp(self, dim: Axes = None, keepdim: bool = False) -> Tensor:
         """log(sum(exp(x))) over `dim`, for any size of x."""
         given = self.to(common_float(self.dtype))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 
 from lazygrad.dtypes import DTypeLike
+from lazygrad.engine.precision import KEEP
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError, ShapeError
 from lazygrad.ops.elementwise import SOFTPLUS
@@ -56,12 +57,14 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     return input.where(input > 0, input * weight)
 
 
+@KEEP
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """`x` where x > 0, else `alpha * (exp(x) - 1)` (Clevert et al. 2016)."""
     # The cut keeps exp from overflowing where its value is not taken.
     return input.where(input > 0, input.clamp(max=0).expm1() * alpha)
 
 
+@KEEP
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """The scaled elu whose activations keep mean 0 and variance 1 (Klambauer et al. 2017)."""
     return elu(input, 1.6732632423543772848170429916717) * 1.0507009873554804934193349852946
@@ -72,6 +75,7 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
     return input.silu()
 
 
+@KEEP
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """`x * tanh(softplus(x))` (Misra 2019)."""
     return input * softplus(input).tanh()
@@ -107,11 +111,13 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     return relu6(input + 3) / 6
 
 
+@KEEP
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """`x * hardsigmoid(x)` (Howard et al. 2019)."""
     return input * hardsigmoid(input)
 
 
+@KEEP
 def logsigmoid(input: Tensor) -> Tensor:
     """log(sigmoid(x)), without overflow."""
     return -(-input).apply(SOFTPLUS)
@@ -158,6 +164,7 @@ def log_softmax(input: Tensor, dim: int | None = None, dtype: DTypeLike | None =
     return x.log_softmax(_axis("log_softmax", x, dim))
 
 
+@KEEP
 def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """`x` where x > 0, else `alpha * (exp(x / alpha) - 1)` (Barron 2017)."""
     return input.where(input > 0, (input.clamp(max=0) / alpha).expm1() * alpha)

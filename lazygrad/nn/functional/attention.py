@@ -8,6 +8,7 @@ from functools import reduce
 from lazygrad.dtypes import promote
 from lazygrad.engine.creation import arange
 from lazygrad.engine.functions import cat
+from lazygrad.engine.precision import HALF
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError, ShapeError
 from lazygrad.nn.functional.layers import dropout
@@ -69,6 +70,7 @@ def _composed(
     return out.to(query.dtype)
 
 
+@HALF
 def scaled_dot_product_attention(
     query: Tensor,
     key: Tensor,

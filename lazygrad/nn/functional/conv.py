@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from lazygrad.engine.precision import HALF
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError, ShapeError
 from lazygrad.nn.functional.windows import Sizes, batched, bordered, per_dimension, windows_of
@@ -42,6 +43,7 @@ def _pads(
     return same_padding(sizes, dilations)
 
 
+@HALF
 def _conv(
     dimensions: int, input: Tensor, weight: Tensor, bias: Tensor | None, stride: Sizes,
     padding: Sizes | str, dilation: Sizes, groups: int,
@@ -137,6 +139,7 @@ def conv3d(
     return _conv(3, input, weight, bias, stride, padding, dilation, groups)
 
 
+@HALF
 def _conv_transpose(
     dimensions: int, input: Tensor, weight: Tensor, bias: Tensor | None, stride: Sizes,
     padding: Sizes, output_padding: Sizes, groups: int, dilation: Sizes,

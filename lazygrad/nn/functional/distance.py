@@ -6,12 +6,14 @@ import math
 from typing import Any
 
 from lazygrad.engine.functions import where
+from lazygrad.engine.precision import SINGLE
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError, ShapeError
 from lazygrad.nn.functional.activation import logsigmoid
 from lazygrad.nn.functional.loss import _one_hot, _weight_row, as_target, reduce_loss
 
 
+@SINGLE
 def pairwise_distance(
     x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Tensor:
@@ -24,6 +26,7 @@ def pairwise_distance(
     return (x1 - x2 + eps).norm(p=p, dim=-1, keepdim=keepdim)
 
 
+@SINGLE
 def hinge_embedding_loss(
     input: Tensor, target: Any, margin: float = 1.0, reduction: str = "mean"
 ) -> Tensor:
@@ -33,6 +36,7 @@ def hinge_embedding_loss(
     return reduce_loss(far + input.where(target != -1, 0.0), reduction)
 
 
+@SINGLE
 def cosine_embedding_loss(
     input1: Tensor, input2: Tensor, target: Any, margin: float = 0.0, reduction: str = "mean"
 ) -> Tensor:
@@ -52,6 +56,7 @@ def cosine_embedding_loss(
     return reduce_loss(near + (cosine - margin).clamp(min=0).where(target == -1, 0.0), reduction)
 
 
+@SINGLE
 def margin_ranking_loss(
     input1: Tensor, input2: Tensor, target: Any, margin: float = 0.0, reduction: str = "mean"
 ) -> Tensor:
@@ -65,6 +70,7 @@ def margin_ranking_loss(
     return reduce_loss((margin - target * (input1 - input2)).clamp(min=0), reduction)
 
 
+@SINGLE
 def triplet_margin_loss(
     anchor: Tensor,
     positive: Tensor,
@@ -86,6 +92,7 @@ def triplet_margin_loss(
     return reduce_loss((margin + near - far).clamp(min=0), reduction)
 
 
+@SINGLE
 def soft_margin_loss(input: Tensor, target: Any, reduction: str = "mean") -> Tensor:
     """log(1 + exp(-y * x)) for labels y of -1 and 1."""
     target = as_target(target)
@@ -94,6 +101,7 @@ def soft_margin_loss(input: Tensor, target: Any, reduction: str = "mean") -> Ten
     return reduce_loss(-logsigmoid(target * input), reduction)
 
 
+@SINGLE
 def multi_margin_loss(
     input: Tensor,
     target: Any,
@@ -116,6 +124,7 @@ def multi_margin_loss(
     return reduce_loss(excess.where(~mask, 0.0).mean(dim=-1), reduction)
 
 
+@SINGLE
 def multilabel_soft_margin_loss(
     input: Tensor, target: Any, weight: Tensor | None = None, reduction: str = "mean"
 ) -> Tensor:
@@ -126,6 +135,7 @@ def multilabel_soft_margin_loss(
     return reduce_loss(loss.mean(dim=-1), reduction)
 
 
+@SINGLE
 def poisson_nll_loss(
     input: Tensor,
     target: Any,
@@ -147,6 +157,7 @@ def poisson_nll_loss(
     return reduce_loss(loss, reduction)
 
 
+@SINGLE
 def gaussian_nll_loss(
     input: Tensor,
     target: Any,

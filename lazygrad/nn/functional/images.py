@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lazygrad.engine.precision import KEEP
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError, ShapeError
 from lazygrad.ops.opdef import Array
@@ -54,6 +55,7 @@ def channel_shuffle(input: Tensor, groups: int) -> Tensor:
 _LINEAR = {"linear": 1, "bilinear": 2, "trilinear": 3}
 
 
+@KEEP
 def interpolate(
     input: Tensor,
     size: int | Sequence[int] | None = None,

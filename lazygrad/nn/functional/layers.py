@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from lazygrad.dtypes import finfo
 from lazygrad.engine.creation import rand
 from lazygrad.engine.modes import no_grad
+from lazygrad.engine.precision import HALF, SINGLE
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError, DTypeError, ShapeError
 from lazygrad.shapes import numel
 
 
+@HALF
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`x @ weight.T + bias`; `weight` is (out, in), x is (..., in).
 
@@ -116,6 +118,7 @@ def _wide(x: Tensor) -> Tensor:
     return x.float() if x.dtype.itemsize == 2 else x
 
 
+@SINGLE
 def layer_norm(
     input: Tensor,
     normalized_shape: Sequence[int],
@@ -150,6 +153,7 @@ def _per_channel(out: Tensor, weight: Tensor | None, bias: Tensor | None) -> Ten
     return out if bias is None else out + bias.reshape(column)
 
 
+@SINGLE
 def group_norm(
     input: Tensor,
     num_groups: int,
@@ -207,6 +211,7 @@ def instance_norm(
     return _per_channel(out, weight, bias).to(input.dtype)
 
 
+@SINGLE
 def rms_norm(
     input: Tensor,
     normalized_shape: Sequence[int],
@@ -275,11 +280,13 @@ def _toward(running: Tensor, new: Tensor, momentum: float | Tensor) -> Tensor:
     return running * (1 - momentum) + new.detach() * momentum
 
 
+@SINGLE
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """`x` divided by its p-norm along `dim` (by `eps` where that is larger)."""
     return input / input.norm(p=p, dim=dim, keepdim=True).clamp(min=eps)
 
 
+@SINGLE
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """The cosine of the angle between vectors along `dim`."""
     squares = (x1 * x1).sum(dim=dim) * (x2 * x2).sum(dim=dim)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from lazygrad.engine.precision import SINGLE
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError, DTypeError, ShapeError, nearest
 from lazygrad.nn.functional.activation import logsigmoid
@@ -97,6 +98,7 @@ def _weight_row(name: str, weight: Tensor, input: Tensor) -> Tensor:
     return weight.reshape([-1 if i == axis else 1 for i in range(input.ndim)])
 
 
+@SINGLE
 def nll_loss(
     input: Tensor,
     target: Tensor,
@@ -140,6 +142,7 @@ def _total(share: Tensor | None, input: Tensor, target: Tensor, ignore_index: in
     return share.sum()
 
 
+@SINGLE
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -191,6 +194,7 @@ def _soft_cross_entropy(
     return reduce_loss(-terms.sum(dim=axis), reduction)
 
 
+@SINGLE
 def hinge_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """Max-margin loss relu(1 - y * score) for labels y of -1 and 1, as a support vector machine.
 
@@ -203,6 +207,7 @@ def hinge_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor
     return reduce_loss((1 - target * input).relu(), reduction)
 
 
+@SINGLE
 def binary_cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean"
 ) -> Tensor:
@@ -222,6 +227,7 @@ def _safe_log(x: Tensor) -> Tensor:
     return x.where(positive, 1.0).log().clamp(min=-100).where(positive, -100.0)
 
 
+@SINGLE
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
@@ -245,6 +251,7 @@ def binary_cross_entropy_with_logits(
     return reduce_loss(loss if weight is None else loss * weight, reduction)
 
 
+@SINGLE
 def kl_div(
     input: Tensor, target: Tensor, reduction: str = "mean", log_target: bool = False
 ) -> Tensor:
@@ -265,6 +272,7 @@ def kl_div(
 # Regression.
 
 
+@SINGLE
 def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """The squared difference.
 
@@ -278,6 +286,7 @@ def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     return reduce_loss(difference * difference, reduction)
 
 
+@SINGLE
 def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """The absolute difference."""
     target = as_target(target)
@@ -285,6 +294,7 @@ def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     return reduce_loss((input - target).abs(), reduction)
 
 
+@SINGLE
 def smooth_l1_loss(
     input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0
 ) -> Tensor:
@@ -300,6 +310,7 @@ def smooth_l1_loss(
     return reduce_loss(near.where(distance < beta, distance - 0.5 * beta), reduction)
 
 
+@SINGLE
 def huber_loss(
     input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0
 ) -> Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 from lazygrad.dtypes import int64
 from lazygrad.engine.creation import arange
 from lazygrad.engine.functions import where
+from lazygrad.engine.precision import KEEP
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError, ShapeError
 from lazygrad.nn.functional.windows import Sizes, batched, bordered, per_dimension, windows_of
@@ -165,6 +166,7 @@ def _mean(windows: Tensor, sizes: Sequence[Array]) -> Tensor:
     return total / Tensor(shares, dtype=total.dtype)
 
 
+@KEEP
 def _avg_pool(
     dimensions: int, input: Tensor, kernel_size: Sizes, stride: Sizes | None, padding: Sizes,
     ceil_mode: bool, count_include_pad: bool, divisor_override: int | None,
@@ -284,6 +286,7 @@ def _cut(x: Tensor, axis: int, start: Array, extent: Array, value: float) -> Ten
     return taken.where(Tensor(inside.reshape((*column, size))), value)
 
 
+@KEEP
 def _adaptive_avg_pool(dimensions: int, input: Tensor, output_size: Any) -> Tensor:
     name = f"adaptive_avg_pool{dimensions}d"
     windows, extents, restore = _adaptive(name, dimensions, input, output_size, 0.0)
