@@ -177,6 +177,24 @@ def test_a_backward_pass_inside_is_the_same():
     assert np.array_equal(inside.numpy(), outside.numpy())
 
 
+@pytest.mark.parametrize("captured", [False, True])
+def test_a_checkpoint_is_computed_again_in_the_same_precision(captured):
+    def gradient(saved):
+        w = lg.tensor(X, requires_grad=True)
+
+        def forward():
+            return ((w @ w.T).relu() @ w).exp()
+
+        def loss():
+            with lg.autocast("cpu"):
+                return (forward() if saved else lg.checkpoint(forward)).sum()
+
+        (lg.compute_graph(loss) if captured else loss)().backward()
+        return w.grad.numpy()
+
+    assert np.array_equal(gradient(True), gradient(False))
+
+
 def test_an_optimizer_inside_steps_in_the_dtype_of_its_parameters():
     def trained(inside):
         w = nn.Parameter(X)
