@@ -1,9 +1,9 @@
 """Checkpoints: the same bits, in fewer bytes."""
 
-from collections.abc import gc
+import gc
+from collections.abc import Callable
 from typing import Any
 
-import Callable
 import numpy as np
 import pytest
 
