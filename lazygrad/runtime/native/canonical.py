@@ -50,8 +50,8 @@ class Words:
 class Site:
     """An access in canonical form.
 
-    `buffer` is a number of the kernel. The element at the first point of a block of rows is
-    start + first row * step + block * chunk.
+    `buffer` counts the buffers of the unit as they are met. The element at the first point of a
+    block of rows is start + first row * step + block * chunk.
     """
 
     buffer: int
@@ -272,11 +272,16 @@ def is_chunked(kernel: Kernel) -> bool:
 
 
 class Former:
-    """Makes the forms of a unit's stages; collects their words and its buffers."""
+    """Makes the forms of a unit's stages; collects their words and its buffers.
+
+    Buffers are numbered as they are met, so that the same loops over other buffers of a kernel are
+    the same code.
+    """
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.words = Words()
+        self.buffers: dict[int, int] = {}  # those of the kernel, and their numbers here
 
     def is_local(self, buffer: int) -> bool:
         """Whether it is scratch of a chunk alone."""
@@ -314,7 +319,8 @@ class Former:
         step = 0 if rows is None or self.is_local(access.buffer) else rows.step[k]
         chunk = access.chunk_stride if is_chunked(self.kernel) else 0
         return Site(
-            access.buffer, self.dtype(access.buffer), tuple(known(x.strides[k]) for x in axes),
+            self.buffers.setdefault(access.buffer, len(self.buffers)),
+            self.dtype(access.buffer), tuple(known(x.strides[k]) for x in axes),
             known(access.offset), known(step), known(chunk), access.index,
             known(access.index_stride), known(access.index_extent),
         )  # fmt: skip

@@ -36,7 +36,7 @@ class Plan:
     """All that decides the code of a unit."""
 
     stages: tuple[Loops, ...]
-    buffers: tuple[int, ...]
+    buffers: tuple[int, ...]  # numbers of those that are bound, in the order of the slots
     local: tuple[tuple[int, Word], ...]  # scratch and its offset in bytes
     grid: tuple[Word, Word] | None  # rows and rows of a block, where the unit is cut
     words: int
@@ -66,21 +66,22 @@ def _unit(kernel: Kernel, stages: Sequence[Map | Reduce], rows: bool) -> Unit:
     forms = tuple(former.form(s, x) for s, x in zip(stages, axes, strict=True))
     is_cut = any(form.rows is not None for form in forms)
     grid = (former.words.word(cut.rows), former.words.word(cut.block)) if is_cut else None
-    touched = sorted({a.buffer for s in stages for a in accesses_of(s)})
-    local = [b for b in touched if former.is_local(b)]
     block = cut.block if is_cut else max(min(kernel.grid.chunk, kernel.grid.rows), 1)
     offsets, size = [], 0
-    for b in local:
-        offsets.append((b, former.words.word(size)))
+    for b, number in former.buffers.items():
+        if not former.is_local(b):
+            continue
+        offsets.append((number, former.words.word(size)))
         row_size = kernel.scratch[b - len(kernel.params)].row_size
         size += aligned(row_size * block * dtype_of(kernel, b).itemsize)
+    bound = [b for b in former.buffers if not former.is_local(b)]
     plan = Plan(
-        forms, tuple(b for b in touched if b not in local), tuple(offsets), grid,
+        forms, tuple(former.buffers[b] for b in bound), tuple(offsets), grid,
         len(former.words.values), any(s.index is not None for x in forms for s in x.loads),
     )  # fmt: skip
     blocks = -(-cut.rows // cut.block)
     return Unit(
-        ("rows", plan), partial(build_rows, plan), plan.buffers, tuple(former.words.values),
+        ("rows", plan), partial(build_rows, plan), tuple(bound), tuple(former.words.values),
         blocks, cut.taken, size, pieces_of(stages) > 1 and blocks > cut.taken, plan.checks,
     )  # fmt: skip
 

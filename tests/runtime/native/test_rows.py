@@ -226,6 +226,19 @@ def test_code_is_keyed_without_extents() -> None:
     assert key(softmax_kernel(7, 10)) == key(softmax_kernel(64, 33, 10))
 
 
+def test_code_is_keyed_without_the_places_of_its_buffers() -> None:
+    k = Build()
+    others = [k.param((5,)) for _ in range(3)]
+    first, second = k.param((5, 7)), k.param((5, 7))
+    out = k.param((5, 7), "out")
+    loads, stores = [x.at((0, 7, 1)) for x in (second, first)], [out.at((0, 7, 1))]
+    k.map((1, 5, 7), loads, stores, lambda m, a, b: m.add(a, b))
+    (unit,) = row_units(k.kernel())
+    (plain,) = row_units(add_kernel((5, 7)))
+    assert unit.key == plain.key
+    assert unit.buffers == (len(others) + 1, len(others), len(others) + 2)
+
+
 def test_large_maps_and_sums_are_cut_for_the_threads() -> None:
     for kernel in (
         add_kernel((1 << 18,)),
