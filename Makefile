@@ -5,10 +5,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-PYTEST := $(BIN)/python -m pytest --numprocesses 2
+# Each process begins with a half of its own, so that few kernels are compiled by both.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-executors test-all lint format bench dist clean
+.PHONY: help demo test test-all lint format bench dist clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,15 +39,17 @@ format: $(VENV)/.test ## apply the fixes that ruff knows
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: lint ## lint, types, tests and doctests
-	$(PYTEST) -m "not slow"
+test: lint ## lint, types, tests and doctests, on every executor
+	$(PYTEST) --lane native
+	$(PYTEST) --lane numpy tests
+	$(PYTEST) --lane reference tests
+	$(BIN)/python -m pytest --lane no-llvm tests
 
-test-executors: $(VENV)/.test ## the tests on the other executors
+test-all: lint ## the same with all tests on each executor, slow ones, fresh random examples
+	HYPOTHESIS_PROFILE=thorough $(PYTEST)
 	LAZYGRAD_EXECUTOR=numpy $(PYTEST) -m "not slow" tests
 	LAZYGRAD_EXECUTOR=reference $(PYTEST) -m "not slow" tests
-
-test-all: lint test-executors ## the same with the slow tests and fresh random examples
-	HYPOTHESIS_PROFILE=thorough $(PYTEST)
+	$(BIN)/python -m pytest --lane no-llvm tests
 
 bench: $(VENV)/.runtime ## time and memory per training step
 	$(BIN)/python -m benchmarks.steps
