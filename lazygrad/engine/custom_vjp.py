@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -75,6 +76,7 @@ class custom_vjp:
         self.static = tuple(nondiff_argnums)
         self.fwd: Forward | None = None
         self.bwd: Backward | None = None
+        self._inside = _Inside()
         self._signature = inspect.signature(fn)
         count = len(self._signature.parameters)
         if any(not -count <= i < count for i in self.static):
@@ -97,9 +99,19 @@ class custom_vjp:
         bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
         given = _Given(self, (*bound.args, *bound.kwargs.values()))
-        if not STATE.grad or not given.wanted:
+        if not STATE.grad or not given.wanted or self._inside.forward:
             return self.fn(*args, **kwargs)
-        return given.apply(self.fwd)
+        self._inside.forward = True
+        try:
+            return given.apply(self.fwd)
+        finally:
+            self._inside.forward = False
+
+
+class _Inside(threading.local):
+    """Whether this thread is in the forward of a function, which may call that function."""
+
+    forward: bool = False
 
 
 class _Given:
