@@ -52,11 +52,9 @@ class Attention(nn.Module):
             drop = self.dropout if self.training else 0.0
             out = F.scaled_dot_product_attention(q, k, v, dropout_p=drop, is_causal=True)
         else:
-            places = lg.arange(self.keys.shape[2])
-            here = (places == position).reshape(-1, 1)
             for kept, new in ((self.keys, k), (self.values, v)):
-                kept.assign_(lg.where(here, new, kept))
-            seen = (places <= position).reshape(1, -1)
+                kept[:, :, position] = new[:, :, 0]
+            seen = (lg.arange(self.keys.shape[2]) <= position).reshape(1, -1)
             out = F.scaled_dot_product_attention(q, self.keys, self.values, seen)
         return self.resid_dropout(self.c_proj(out.transpose(1, 2).reshape(x.shape)))
 

@@ -1,9 +1,9 @@
 """`@compute_graph`: capture once, replay for ever.
 
 The first call with a new signature traces the function into a frozen graph; every call, the first
-one included, then runs that graph: one `call` node, or, when the function took an optimizer step,
-its compiled program at once. Nothing of the function's Python runs again until a signature or a
-guard changes.
+one included, then runs that graph: one `call` node, or, when the function took an optimizer step
+or wrote state without a gradient, its compiled program at once. Nothing of the function's Python
+runs again until a signature or a guard changes.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Entry:
         self, signature: Signature, captured: Captured, tree: Any, names: NameGuards
     ) -> None:
         self.signature = signature
-        self.replay = Replay(captured)
+        self.replay = Replay(captured, grad=signature[3])
         self.tree = tree
         self.name_guards = names
         leaves = [

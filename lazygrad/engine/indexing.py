@@ -21,7 +21,7 @@ from lazygrad.errors import CaptureError, DTypeError, IndexOutOfRangeError, Shap
 from lazygrad.ops import index as ops
 from lazygrad.ops.effect import CHECK_INDEX, check_index
 from lazygrad.ops.movement import SLICE_SET, inverse_permutation, slice_attrs
-from lazygrad.shapes import Shape, broadcast
+from lazygrad.shapes import Shape, broadcast, numel
 
 if TYPE_CHECKING:
     from lazygrad.engine.tensor import Tensor
@@ -248,9 +248,19 @@ def write(x: Tensor, key: Any, value: Tensor, accumulate: bool = False) -> Tenso
             value = read(x, key) + value
         region = _fitted(value, basic.shape).reshape(basic.region)
         return x.apply(SLICE_SET, region, **attrs)
-    inner = x._slice(basic.slices)
+    whole = all(s.indices(n) == (0, n, 1) for s, n in zip(basic.slices, x.shape, strict=True))
+    inner = x if whole else x._slice(basic.slices)
     part = inner.reshape(basic.shape)
     form = arrange(arrays, part.shape)
+    ((axis, index), *more) = arrays.items()
+    if not more and axis and numel(index.shape) == 1:  # one position of an axis, in place
+        slot = tuple(1 if a == axis else n for a, n in enumerate(part.shape))
+        target = (*slot[:axis], *index.shape, *slot[axis + 1 :])
+        at = form.indices[0].reshape(()).expand(slot)
+        fitted = _fitted(value, target).reshape(slot)
+        put = part.apply(ops.SCATTER, at, fitted, axis=axis, accumulate=accumulate)
+        back = put.reshape(basic.region)
+        return back if inner is x else x.apply(SLICE_SET, back, **attrs)
     turned = part.permute(form.front)
     lead = broadcast(*[i.shape for i in form.indices])
     target = tuple((*lead, *turned.shape[len(arrays) :])[a] for a in form.after)

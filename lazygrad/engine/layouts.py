@@ -9,14 +9,14 @@ where a view is not enough:
   pieces, such as the windows of a convolution), and walks with negative steps (NumPy's loops round
   differently over them);
 - operands of opaque ops, which get dense arrays, so that their rounding does not depend on where
-  an operand came from (or contiguous rows, where their machine code reads those); products whose
-  operands BLAS cannot read, or that share a buffer (BLAS takes another path for a matrix and
-  itself);
+  an operand came from (unless their machine code reads others); products whose operands BLAS
+  cannot read, or that share a buffer (BLAS takes another path for a matrix and itself);
 - outputs, kept values and writes that are not the one value stored there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
@@ -115,6 +115,11 @@ def has_rows(layout: Strided) -> bool:
     (True, False)
     """
     return layout.shape[-1] == 1 or layout.strides[-1] == 1
+
+
+_READS: dict[str, Callable[[Strided], bool]] = {
+    "dense": is_dense, "rows": has_rows, "strided": lambda layout: True,
+}  # fmt: skip
 
 
 def covers(layout: Strided, root: FNode) -> bool:
@@ -314,9 +319,9 @@ class _Arranger(Editor):
         if kind is not Kind.CONTRACT:
             i = self.whole(i)
         if kind in DENSE or (kind is Kind.ELEMENTWISE and node.op.scalar is None):
-            by_rows = node.op.rows and uses_native()
-            dense = has_rows if by_rows else is_dense
-            return i if self.in_buffer(i) and dense(self.layout[i]) else self.copy(i)
+            reads = node.op.reads if uses_native() else "dense"
+            good = self.in_buffer(i) and _READS[reads](self.layout[i])
+            return i if good else self.copy(i)
         if kind is Kind.CONTRACT:
             if uses_native():  # reads any strides, with the same rounding
                 flat = all(len(part) == 1 for part in self.split.get(i, ())[:-2])

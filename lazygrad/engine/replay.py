@@ -1,6 +1,7 @@
 """Running a captured function again.
 
-A function that took an optimizer step runs its program at once: bind arrays, run, move versions on.
+A function that took an optimizer step, or writes state where no gradient flows (a cache of keys and
+values), runs its program at once: bind arrays, run, move versions on.
 Any other waits as a `Call`, so that what follows (`backward()`, `step()`) can join it in one
 program, or appends one `call` node where something speaks against that.
 """
@@ -78,7 +79,7 @@ _FREE = _baseline()
 class Replay:
     """A captured function ready to run."""
 
-    def __init__(self, captured: Captured) -> None:
+    def __init__(self, captured: Captured, grad: bool = True) -> None:
         self.captured = captured
         self.body = captured.body
         self._pools: dict[int, Pool] = {}
@@ -88,7 +89,10 @@ class Replay:
         self._fresh = not any(i.kind == "grad" for i in captured.inputs)
         self._alone: Step | None = None
         self.chains: dict[Any, Any] = {}
-        self.at_once = captured.eager and bool(captured.writes or captured.grads)
+        flows = grad and any(n.requires_grad for n in captured.body.inputs)
+        # What writes state and has no backward pass has nothing to wait for.
+        waits = flows and not captured.eager
+        self.at_once = not waits and bool(captured.writes or captured.grads)
         self.simple = not (captured.writes or captured.grads or captured.eager) and not any(
             i.kind in ("grad", "tensor") for i in captured.inputs
         )

@@ -191,8 +191,10 @@ def can_overwrite(layouts: Layouts, form: Form, old: int, new: int) -> bool:
     """
     nodes = layouts.frozen.nodes
     a, b = nodes[old], nodes[new]
-    if form.group.form is EXTERN or a.dtype is not b.dtype or numel(a.shape) != numel(b.shape):
+    if a.dtype is not b.dtype or numel(a.shape) != numel(b.shape):
         return False
+    if form.group.form is EXTERN:
+        return _edits(layouts, old, new)
     last = form.stage.get(new, -1)
     if last >= 0 and form.drafts[last].reducer == new:
         last -= 1  # a reduction stores one point after it has read many
@@ -204,6 +206,15 @@ def can_overwrite(layouts: Layouts, form: Form, old: int, new: int) -> bool:
     return new in form.stage and not (
         product.op.kind is Kind.CONTRACT and any(layouts.root[j] == old for j in product.inputs)
     )
+
+
+def _edits(layouts: Layouts, old: int, new: int) -> bool:
+    """Whether an op without stages changes some elements of all of `old`, and reads no others."""
+    node = layouts.frozen.nodes[new]
+    if not node.op.edits or old in [layouts.root[j] for j in node.inputs[1:]]:
+        return False
+    first = node.inputs[0]
+    return layouts.root[first] == old and layouts.layout[first] == contiguous(node.shape)
 
 
 def _reads_at_point(

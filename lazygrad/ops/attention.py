@@ -192,7 +192,7 @@ def _samples(rng: np.random.Generator) -> Iterator[Sample]:
 
 ATTENTION = register(
     OpDef(
-        "attention", Kind.OPAQUE, _infer, _reference, None, None, _vjp, rows=True, work=_work,
+        "attention", Kind.OPAQUE, _infer, _reference, None, None, _vjp, reads="rows", work=_work,
         samples=_samples, grad_name="ScaledDotProductAttentionBackward",
         doc="softmax(q @ k.mT * scale + mask) @ v for each head, time before heads.",
     )
@@ -292,7 +292,7 @@ def _back_samples(rng: np.random.Generator) -> Iterator[Sample]:
 ATTENTION_BACK = register(
     OpDef(
         "attention_back", Kind.OPAQUE, _back_infer, _back_reference, None, None, _back_vjp,
-        rows=True, work=_back_work, samples=_back_samples,
+        reads="rows", work=_back_work, samples=_back_samples,
         grad_name="ScaledDotProductAttentionBackwardBackward",
         doc="The gradients of attention (operands: that of its result, its result, its operands): "
         "of queries, keys and values one after the other, each with time before heads.",

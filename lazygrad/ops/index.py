@@ -57,7 +57,7 @@ def _index_samples(rng: np.random.Generator) -> Iterator[Sample]:
 INDEX = register(
     OpDef(
         "index", Kind.OPAQUE, _index_infer, _index_reference, None, None, _index_vjp, flops=0,
-        samples=_index_samples, grad_name="IndexBackward",
+        reads="strided", samples=_index_samples, grad_name="IndexBackward",
         doc="x[i, j, ...]: index tensors over the leading axes, which broadcast together.",
     )
 )  # fmt: skip
@@ -132,7 +132,7 @@ def _put_samples(rng: np.random.Generator) -> Iterator[Sample]:
 INDEX_PUT = register(
     OpDef(
         "index_put", Kind.OPAQUE, _put_infer, _put_reference, None, None, _put_vjp,
-        accumulate_half=True, samples=_put_samples,
+        accumulate_half=True, edits=True, reads="strided", samples=_put_samples,
         grad_name="IndexPutBackward",
         doc="x with v written (or added) at the positions that the same `index` would read.",
     )
@@ -192,7 +192,7 @@ def _gather_samples(rng: np.random.Generator) -> Iterator[Sample]:
 GATHER = register(
     OpDef(
         "gather", Kind.OPAQUE, _gather_infer, _gather_reference, 2, None, _gather_vjp, flops=0,
-        samples=_gather_samples, grad_name="GatherBackward",
+        reads="strided", samples=_gather_samples, grad_name="GatherBackward",
         doc="out[i][j] = x[i][index[i][j]] (for axis 1).",
     )
 )  # fmt: skip
@@ -247,7 +247,7 @@ def _scatter_samples(rng: np.random.Generator) -> Iterator[Sample]:
 SCATTER = register(
     OpDef(
         "scatter", Kind.OPAQUE, _scatter_infer, _scatter_reference, 3, None, _scatter_vjp,
-        accumulate_half=True, samples=_scatter_samples,
+        accumulate_half=True, edits=True, reads="strided", samples=_scatter_samples,
         grad_name="ScatterBackward",
         doc="x with out[i][index[i][j]] = v[i][j] (for axis 1), or += when it accumulates.",
     )

@@ -245,7 +245,8 @@ def _slice_set_samples(rng: np.random.Generator) -> Iterator[Sample]:
 SLICE_SET = register(
     OpDef(
         "slice_set", Kind.OPAQUE, _slice_set_infer, _slice_set_reference, 2, None, _slice_set_vjp,
-        flops=0, samples=_slice_set_samples, grad_name="SliceSetBackward",
+        flops=0, edits=True, reads="strided", samples=_slice_set_samples,
+        grad_name="SliceSetBackward",
         doc="The first operand with the second one written over a slice of it.",
     )
 )  # fmt: skip
@@ -336,7 +337,7 @@ def _pad_samples(rng: np.random.Generator) -> Iterator[Sample]:
 
 PAD = register(
     OpDef(
-        "pad", Kind.OPAQUE, _pad_infer, _pad_reference, vjp=_pad_vjp, flops=0,
+        "pad", Kind.OPAQUE, _pad_infer, _pad_reference, vjp=_pad_vjp, flops=0, reads="strided",
         samples=_pad_samples, grad_name="ConstantPadBackward",
         doc="`value` put before and after the elements of each axis.",
     )
@@ -383,7 +384,8 @@ def _cat_samples(rng: np.random.Generator) -> Iterator[Sample]:
 CAT = register(
     OpDef(
         "cat", Kind.OPAQUE, _cat_infer, lambda *x, axis: np.concatenate(x, axis), None, None,
-        _cat_vjp, Promotion.COMMON, flops=0, samples=_cat_samples, grad_name="CatBackward",
+        _cat_vjp, Promotion.COMMON, flops=0, reads="strided", samples=_cat_samples,
+        grad_name="CatBackward",
         doc="Several tensors one after the other along `axis`.",
     )
 )  # fmt: skip

@@ -102,7 +102,9 @@ class OpDef:
     accumulate_half: bool = False  # float16 and bfloat16 are computed in float32
     flops: float = 1.0  # per output element (REDUCE: per input element; CONTRACT: per product)
     work: Callable[..., float] | None = None  # (*inputs, **attrs): all of them, where not `flops`
-    rows: bool = False  # OPAQUE: its machine code reads any strides, if the last one is 1
+    edits: bool = False  # OPAQUE: the result is the first input with some elements changed
+    reads: str = "dense"  # OPAQUE: what its machine code reads where it lies; "rows": any strides
+    # but a last one of 1, "strided": any; other operands, and those of NumPy, are copied first
     grad_name: str = ""  # the class name that repr shows: AddBackward
     domain: tuple[tuple[float, float], ...] = ()  # test range of each input
     samples: Callable[[np.random.Generator], Iterator[Sample]] | None = None

@@ -282,8 +282,8 @@ def emit_extern(plan: Plan, stage: Extern) -> None:
     called = Const(_reference(stage.op, stage.attributes()), stage.op.name)
     fields = ", ".join(f"{{{i + 1}}}" for i in range(len(inputs)))
     call = f"{{0}}({fields})"
-    unread = stage.op.kind is Kind.EFFECT and isinstance(out.buffer, Work)
-    if unread or (inputs and inputs[0] == out):  # an effect hands its input on
+    handed_on = inputs and inputs[0] == out
+    if stage.op.kind is Kind.EFFECT and (handed_on or isinstance(out.buffer, Work)):
         plan.add(call, called, *inputs)
     else:
         plan.add(f"{{{len(inputs) + 1}}}[...] = {call}", called, *inputs, out)

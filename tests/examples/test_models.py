@@ -8,6 +8,7 @@ from safetensors.numpy import save_file
 
 import lazygrad as lg
 from examples import autoencoder, convnet, gan, gpt, lstm, resnet, vae
+from lazygrad.runtime.dispatch import uses_native
 
 
 def test_convnet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,3 +159,26 @@ def test_generation_with_the_cache_is_generation_without() -> None:
     lg.manual_seed(0)
     drawn = list(model.generate([3], 11, temperature=1.5, top_k=1))
     assert drawn == list(model.generate([3], 11, temperature=0))
+
+
+def test_a_token_writes_its_own_keys_and_values_only() -> None:
+    """One program for all positions, which has no room for a copy of the cache."""
+    model = gpt.GPT(11, 4096, 2, 2, 64, 0.0).eval()
+
+    @lg.compute_graph
+    def advance(token: lg.Tensor, position: lg.Tensor) -> lg.Tensor:
+        return model(token, position)[0, -1].argmax().reshape(1, 1)
+
+    caches = [b for name, b in model.named_buffers() if name.endswith(("keys", "values"))]
+    with lg.no_grad():
+        token = advance(lg.tensor([[3]]), lg.scalar(0))
+        places = [c.numpy().ctypes.data for c in caches]
+        for place in range(1, 5):
+            token = advance(token, lg.scalar(place))
+    assert token.shape == (1, 1)
+    assert advance.cache_info().misses == 1
+    assert [c.numpy().ctypes.data for c in caches] == places
+    assert len(caches) == 4
+    assert all((c[:, :, :5] != 0).all() and (c[:, :, 5:] == 0).all() for c in caches)
+    if uses_native():  # NumPy reads dense copies
+        assert advance._last.replay._step.program.memory.arena_bytes < caches[0].nbytes

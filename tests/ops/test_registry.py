@@ -41,7 +41,8 @@ def has_own_functions(op):
     if not uses_native():
         return False
     if op.scalar is None:
-        return op.rows or op.name in ("index_put", "scatter")  # which add up in their own order
+        own = ("attention", "attention_back", "index_put", "scatter")  # their own order of sums
+        return op.name in own
     sample = samples(op)[0]
     recorder = Recorder([as_dtype(a.dtype) for a in sample.arrays])
     op.scalar(recorder, *recorder.inputs, **sample.attrs)
