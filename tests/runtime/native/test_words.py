@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import math
+import platform
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -333,8 +334,10 @@ def test_casts_agree_with_numpy(source: DType) -> None:
         compiled.add(target.name, [source], lambda m, x, target=target: m.cast(x, target))
     for target in ALL:
         x = _cast_values(source)
-        if source.category == FLOATING and target.name == "uint32":
-            # Outside of the range NumPy's answer depends on where an element lies in the array.
+        known = target.name != "uint32" and platform.machine() in ("x86_64", "AMD64")
+        if source.category == FLOATING and target.category == INTEGER and not known:
+            # Outside of the range NumPy's answer depends on the processor, and for uint32 on where
+            # an element lies in the array.
             x = x[np.isfinite(x) & (np.abs(x.astype(np.float64)) < 2.0**31) & (x >= 0)]
         found, expected = compiled(target.name, x), x.astype(target.dtype)
         if target.category == FLOATING:
