@@ -18,24 +18,26 @@ from lazygrad.ops.opdef import OpDef
 
 __all__ = [
     "abs", "acos", "acosh", "add", "addcdiv", "addcmul", "addmm", "all", "allclose", "amax",
-    "amin", "aminmax", "any", "argmax", "argmin", "argsort", "asin", "asinh", "atan",
-    "atan2", "atanh", "baddbmm", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor",
-    "bmm", "ceil", "cholesky", "chunk", "clamp", "clip", "clone", "copysign", "cos", "cosh",
-    "count_nonzero", "cross", "cumprod", "cumsum", "det", "diag", "diag_embed", "diagonal",
-    "div", "divide", "dot", "eq", "equal", "erf", "exp", "exp2", "expm1", "flatten", "flip",
-    "floor", "floor_divide", "fmod", "frac", "gather", "ge", "gt", "index_add",
-    "index_copy", "index_put", "index_select", "inverse", "isclose", "isfinite", "isinf",
-    "isnan", "le", "lerp", "log", "log10", "log1p", "log2", "log_softmax", "logdet",
-    "logical_not", "logsumexp", "lt", "masked_fill", "masked_select", "matmul",
-    "matrix_power", "max", "maximum", "mean", "median", "min", "minimum", "mm", "movedim",
-    "mul", "multiply", "mv", "nan_to_num", "narrow", "ne", "neg", "negative", "nonzero",
-    "norm", "numel", "outer", "permute", "pinverse", "prod", "qr", "ravel", "reciprocal",
-    "relu", "remainder", "repeat_interleave", "reshape", "roll", "round", "rsqrt",
-    "scatter", "scatter_add", "select", "sigmoid", "sign", "sin", "sinh", "slogdet",
-    "softmax", "sort", "split", "sqrt", "square", "squeeze", "std", "sub", "subtract",
-    "sum", "svd", "swapaxes", "t", "take", "take_along_dim", "tan", "tanh", "tile", "topk",
-    "trace", "transpose", "tril", "triu", "true_divide", "trunc", "unbind", "unflatten",
-    "unsqueeze", "var",
+    "amin", "aminmax", "any", "argmax", "argmin", "argsort", "argwhere", "asin", "asinh",
+    "atan", "atan2", "atanh", "baddbmm", "bincount", "bitwise_and", "bitwise_not",
+    "bitwise_or", "bitwise_xor", "bmm", "ceil", "cholesky", "chunk", "clamp", "clip",
+    "clone", "copysign", "cos", "cosh", "count_nonzero", "cross", "cummax", "cummin",
+    "cumprod", "cumsum", "det", "diag", "diag_embed", "diagonal", "diff", "div", "divide",
+    "dot", "eq", "equal", "erf", "exp", "exp2", "expm1", "flatten", "flip", "floor",
+    "floor_divide", "fmod", "frac", "gather", "ge", "gt", "index_add", "index_copy",
+    "index_fill", "index_put", "index_reduce", "index_select", "inverse", "isclose",
+    "isfinite", "isinf", "isnan", "le", "lerp", "log", "log10", "log1p", "log2",
+    "log_softmax", "logdet", "logical_not", "logsumexp", "lt", "masked_fill",
+    "masked_scatter", "masked_select", "matmul", "matrix_power", "max", "maximum", "mean",
+    "median", "min", "minimum", "mm", "movedim", "mul", "multiply", "mv", "nan_to_num",
+    "narrow", "ne", "neg", "negative", "nonzero", "norm", "numel", "outer", "permute",
+    "pinverse", "prod", "qr", "ravel", "reciprocal", "relu", "remainder",
+    "repeat_interleave", "reshape", "roll", "round", "rsqrt", "scatter", "scatter_add",
+    "scatter_reduce", "select", "sigmoid", "sign", "sin", "sinh", "slogdet", "softmax",
+    "sort", "split", "sqrt", "square", "squeeze", "std", "sub", "subtract", "sum", "svd",
+    "swapaxes", "t", "take", "take_along_dim", "tan", "tanh", "tile", "topk", "trace",
+    "transpose", "tril", "triu", "true_divide", "trunc", "unbind", "unflatten", "unique",
+    "unique_consecutive", "unsqueeze", "var",
 ]  # fmt: skip
 
 
@@ -81,12 +83,14 @@ any = _method("any")
 argmax = _method("argmax")
 argmin = _method("argmin")
 argsort = _method("argsort")
+argwhere = _method("argwhere")
 asin = _method("asin")
 asinh = _method("asinh")
 atan = _method("atan")
 atan2 = _binary("atan2", ops.ATAN2)
 atanh = _method("atanh")
 baddbmm = _method("baddbmm")
+bincount = _method("bincount")
 bitwise_and = _binary("bitwise_and", logic.BIT_AND)
 bitwise_not = _method("bitwise_not")
 bitwise_or = _binary("bitwise_or", logic.BIT_OR)
@@ -103,12 +107,15 @@ cos = _method("cos")
 cosh = _method("cosh")
 count_nonzero = _method("count_nonzero")
 cross = _method("cross")
+cummax = _method("cummax")
+cummin = _method("cummin")
 cumprod = _method("cumprod")
 cumsum = _method("cumsum")
 det = _method("det")
 diag = _method("diag")
 diag_embed = _method("diag_embed")
 diagonal = _method("diagonal")
+diff = _method("diff")
 div = _method("div")
 divide = _method("divide")
 dot = _method("dot")
@@ -129,7 +136,9 @@ ge = _binary("ge", logic.GE)
 gt = _binary("gt", logic.GT)
 index_add = _method("index_add")
 index_copy = _method("index_copy")
+index_fill = _method("index_fill")
 index_put = _method("index_put")
+index_reduce = _method("index_reduce")
 index_select = _method("index_select")
 inverse = _method("inverse")
 isclose = _method("isclose")
@@ -148,6 +157,7 @@ logical_not = _method("logical_not")
 logsumexp = _method("logsumexp")
 lt = _binary("lt", logic.LT)
 masked_fill = _method("masked_fill")
+masked_scatter = _method("masked_scatter")
 masked_select = _method("masked_select")
 matmul = _method("matmul")
 matrix_power = _method("matrix_power")
@@ -186,6 +196,7 @@ round = _method("round")
 rsqrt = _method("rsqrt")
 scatter = _method("scatter")
 scatter_add = _method("scatter_add")
+scatter_reduce = _method("scatter_reduce")
 select = _method("select")
 sigmoid = _method("sigmoid")
 sign = _method("sign")
@@ -219,5 +230,7 @@ true_divide = _binary("true_divide", ops.DIV)
 trunc = _method("trunc")
 unbind = _method("unbind")
 unflatten = _method("unflatten")
+unique = _method("unique")
+unique_consecutive = _method("unique_consecutive")
 unsqueeze = _method("unsqueeze")
 var = _method("var")

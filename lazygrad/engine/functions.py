@@ -54,8 +54,14 @@ def searchsorted(sorted_sequence: Any, values: Any, *, right: bool = False) -> T
     return to_tensor(sorted_sequence).searchsorted(values, right=right)
 
 
-def where(condition: Any, input: Any = None, other: Any = None) -> Any:
+def where(
+    condition: Any, input: Any = None, other: Any = None, *, size: int | None = None,
+    fill_value: int = 0,
+) -> Any:  # fmt: skip
     """`input` where `condition` holds, else `other`; alone: the positions where it holds.
+
+    The positions are one vector for each dimension; with `size` that many of them, then
+    `fill_value`, as in `nonzero`.
 
     >>> import lazygrad as lg
     >>> lg.where(lg.tensor([True, False]), lg.tensor([1.0, 2.0]), 0.0)
@@ -63,7 +69,9 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     """
     flags = to_tensor(condition)
     if input is None and other is None:
-        return flags.nonzero(as_tuple=True)
+        return flags.nonzero(as_tuple=True, size=size, fill_value=fill_value)
+    if size is not None:
+        raise ShapeError("where: size= belongs to the form with a condition alone")
     if input is None or other is None:
         raise ShapeError("where takes a condition alone, or a condition and two values")
     return apply(logic.WHERE, flags.to(bool_), input, other)

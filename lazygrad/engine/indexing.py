@@ -126,7 +126,8 @@ def _positions(item: Any, shape: Shape, axis: int) -> list[Any]:
         if isinstance(item, Methods) and STATE.capture is not None:
             raise CaptureError(
                 "x[mask] inside a captured function: how many elements it has depends on values;"
-                " use lg.where(mask, x, 0), or masked_select(mask, size=n)"
+                " use lg.where(mask, x, 0), masked_select(mask, size=n), or the rows"
+                " mask.nonzero(size=n)"
             )
         mask = item.numpy() if isinstance(item, Methods) else item
         return list(np.nonzero(mask))
@@ -239,8 +240,11 @@ def _single_mask(key: Any) -> Any:
 def write(x: Tensor, key: Any, value: Tensor, accumulate: bool = False) -> Tensor:
     """A copy of `x` with `value` (of its dtype) written where `x[key]` reads."""
     mask = _single_mask(key)
-    if mask is not None and value.ndim == 0 and not accumulate:
-        return _write_masked(x, mask, value)
+    if mask is not None and not accumulate:
+        if value.ndim == 0:
+            return _write_masked(x, mask, value)
+        if isinstance(mask, Methods) and STATE.capture is not None:
+            return _write_rows(x, mask._self, value)
     basic, arrays = parse(key, x.shape)
     attrs = slice_attrs(basic.slices, x.shape)
     if not arrays:
@@ -268,6 +272,35 @@ def write(x: Tensor, key: Any, value: Tensor, accumulate: bool = False) -> Tenso
     put = turned.apply(ops.INDEX_PUT, fitted, *form.indices, accumulate=accumulate)
     back = put.permute(inverse_permutation(form.front)).reshape(basic.region)
     return back if inner is x else x.apply(SLICE_SET, back, **attrs)
+
+
+def placed(x: Tensor, flags: Tensor, rows: Tensor, exactly: bool = False) -> Tensor:
+    """`x` with successive rows of `rows` where `flags`, over its first axis, hold.
+
+    That there are enough of them (as many, if `exactly`) is checked when the program runs.
+    """
+    count, total = rows.shape[0], x.shape[0]
+    what = f"masked write of {count} values: the number of true elements"
+    least = count if exactly else 0
+    number = flags.sum().apply(CHECK_INDEX, low=least, high=count + 1, what=what)
+    if not count or not total:
+        return x
+    place = (flags.cumsum(0) - 1).minimum(number - 1).clamp(0, count - 1)
+    shape = (total, *[1] * (x.ndim - 1))
+    return rows.apply(ops.INDEX, place).where(flags.reshape(shape), x)
+
+
+def _write_rows(x: Tensor, mask: Tensor, value: Tensor) -> Tensor:
+    """`x[mask] = values` without reading the mask: `values` says how many there are."""
+    _covered(mask, x.shape, 0)
+    rest = x.shape[mask.ndim :]
+    lead = value.shape[0] if value.ndim > len(rest) else 1
+    flat = mask.reshape(-1)
+    if lead == 1:  # one row for all
+        row = _fitted(value, rest) if value.ndim <= len(rest) else _fitted(value[0], rest)
+        return row.where(mask.reshape((*mask.shape, *[1] * len(rest))), x)
+    rows = _fitted(value, (lead, *rest))
+    return placed(x.reshape((-1, *rest)), flat, rows, exactly=True).reshape(x.shape)
 
 
 def _write_masked(x: Tensor, mask: Any, value: Tensor) -> Tensor:

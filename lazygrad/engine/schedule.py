@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lazygrad.engine.frozen import FNode
-from lazygrad.engine.fuse import ROWS, Group
+from lazygrad.engine.fuse import EXTERN, ROWS, Group
 from lazygrad.engine.layouts import ARENA, COPY, WRITE, Home, Layouts, contiguous
 from lazygrad.engine.stages import Form, can_overwrite, form_stages
 from lazygrad.ops.opdef import Kind
@@ -45,6 +45,9 @@ class _Graph:
             made = self.where.get(root)
             if made is not None and readers - {made}:
                 layouts.exported.add(root)
+        for group in groups:  # an opaque op fills its buffer, also when only empty ones read it
+            if group.form is EXTERN:
+                layouts.exported.update(i for i in group.nodes if layouts.root[i] == i)
         layouts.exported.update(layouts.homes)
         self.forms = [form_stages(layouts, g) for g in groups]
 

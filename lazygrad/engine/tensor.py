@@ -26,8 +26,10 @@ from lazygrad.engine.methods import (
     GradientMethods,
     IndexMethods,
     LinalgMethods,
+    MaskMethods,
     RandomMethods,
     ReduceMethods,
+    ScatterMethods,
     ShapeMethods,
     ShowMethods,
 )
@@ -49,7 +51,8 @@ from lazygrad.shapes import Shape
 
 
 class Tensor(
-    ArithmeticMethods, ReduceMethods, ShapeMethods, IndexMethods, LinalgMethods, ConvertMethods,
+    ArithmeticMethods, ReduceMethods, ShapeMethods, IndexMethods, ScatterMethods, MaskMethods,
+    LinalgMethods, ConvertMethods,
     DecomposeMethods, RandomMethods, ShowMethods, GradientMethods, PythonProtocols, NumpyProtocols,
 ):  # fmt: skip
     """An n-dimensional array that is computed when somebody looks.

@@ -12,6 +12,7 @@ from lazygrad.ops import (
     movement,
     random,
     reduce,
+    scatter,
     sort,
     source,
     windows,
@@ -21,5 +22,5 @@ from lazygrad.ops.opdef import Kind, OpDef, Promotion, Sample, Strided, all_ops,
 __all__ = [
     "Kind", "OpDef", "Promotion", "Sample", "Strided", "all_ops", "get_op", "register",
     "attention", "contract", "conv", "effect", "elementwise", "index", "linalg", "logic",
-    "movement", "random", "reduce", "sort", "source", "windows",
+    "movement", "random", "reduce", "scatter", "sort", "source", "windows",
 ]  # fmt: skip

@@ -26,6 +26,7 @@ from lazygrad.ops.opdef import (
     Array,
     Kind,
     OpDef,
+    Precision,
     Promotion,
     Sample,
     Spec,
@@ -374,8 +375,8 @@ def _record(name: str, infer: Any, reference: Any, vjp: Any, expand: Any, doc: s
     return register(
         OpDef(
             name, Kind.CONTRACT, infer, reference, 2, None, vjp, Promotion.COMMON, expand=expand,
-            accumulate_half=True, flops=2, grad_name="ConvolutionBackward", samples=_samples(name),
-            doc=doc,
+            accumulate_half=True, autocast=Precision.HALF, flops=2, grad_name="ConvolutionBackward",
+            samples=_samples(name), doc=doc,
         )
     )  # fmt: skip
 

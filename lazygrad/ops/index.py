@@ -84,14 +84,14 @@ def accumulate_rows(target: Array, rows: Array, values: Array) -> None:
         target[rows[starts]] += np.add.reduceat(values[order], starts, axis=0, dtype=target.dtype)
 
 
-def _accumulator(x: Array, accumulate: bool) -> Array:
+def accumulator_of(x: Array, accumulate: bool) -> Array:
     """A copy of `x` to write into; sums of half precision are made in float32."""
     half = accumulate and as_dtype(x.dtype) in (float16, bfloat16)
     return np.array(x, np.float32 if half else x.dtype)
 
 
 def _put_reference(x: Array, v: Array, *indices: Array, accumulate: bool) -> Array:
-    result = _accumulator(x, accumulate)
+    result = accumulator_of(x, accumulate)
     k = len(indices)
     try:
         if not accumulate:
@@ -142,7 +142,8 @@ INDEX_PUT = register(
 # gather and scatter along one axis
 
 
-def _along(name: str, x: Spec, index: Spec, axis: int) -> None:
+def along(name: str, x: Spec, index: Spec, axis: int) -> None:
+    """Raise unless an index fits a tensor along an axis, as in a gather."""
     if index.dtype.category != INTEGER:
         raise DTypeError(f"{name}: the index must be integer, got {index.dtype}")
     if len(index.shape) != len(x.shape) or any(
@@ -159,7 +160,7 @@ def _region(shape: Shape, axis: int) -> tuple[slice, ...]:
 
 
 def _gather_infer(x: Spec, index: Spec, *, axis: int) -> tuple[Shape, DType]:
-    _along("gather", x, index, axis)
+    along("gather", x, index, axis)
     return index.shape, x.dtype
 
 
@@ -201,7 +202,7 @@ GATHER = register(
 def _scatter_infer(
     x: Spec, index: Spec, v: Spec, *, axis: int, accumulate: bool
 ) -> tuple[Shape, DType]:
-    _along("scatter", x, index, axis)
+    along("scatter", x, index, axis)
     if v.dtype is not x.dtype:
         raise DTypeError(f"scatter: {v.dtype} written into {x.dtype}")
     if v.shape != index.shape:
@@ -212,7 +213,7 @@ def _scatter_infer(
 def _scatter_reference(
     x: Array, index: Array, v: Array, *, axis: int, accumulate: bool
 ) -> Array:  # fmt: skip
-    result = _accumulator(x, accumulate)
+    result = accumulator_of(x, accumulate)
     where = list(np.ogrid[tuple(slice(n) for n in index.shape)])
     where[axis] = index
     try:

@@ -1,4 +1,4 @@
-"""Orders and scans along one axis: argsort, searchsorted, cumsum, cumprod.
+"""Orders and scans along one axis: argsort, searchsorted, cumsum, cumprod, cummax.
 
 Sorting is always stable and a NaN counts as the largest number, as in PyTorch; `sort` and `topk`
 are gathers by `argsort`, so that their gradient is that of a gather.
@@ -132,8 +132,57 @@ CUMSUM = _scan(
     "cumsum", np.add, lambda g, out, x, *, axis: (lambda: _from_the_end(g, axis),),
     "The sums of the elements up to each position of `axis`.",
 )  # fmt: skip
+
+
+def _cumprod_vjp(g: Any, out: Any, x: Any, *, axis: int) -> Any:
+    """In front of the first zero the products over x; at it, those of the others; behind it 0."""
+
+    def back() -> Any:
+        if not x.ndim:
+            return g
+        zero = x == 0
+        count = zero.cumsum(axis)
+        first = zero & (count == 1)
+        before = _from_the_end(g * out, axis) / x.masked_fill(zero, 1.0)
+        at = _from_the_end(g * x.masked_fill(first, 1.0).cumprod(axis), axis)
+        return before.where(count == 0, at.where(first, 0.0))
+
+    return (back,)
+
+
 CUMPROD = _scan(
-    "cumprod", np.multiply,
-    lambda g, out, x, *, axis: (lambda: _from_the_end(g * out, axis) / x,),
-    "The products of the elements up to each position of `axis`; its gradient needs x != 0.",
+    "cumprod", np.multiply, _cumprod_vjp,
+    "The products of the elements up to each position of `axis`.",
+)  # fmt: skip
+
+
+def _extreme_reference(x: Array, *, axis: int, largest: bool) -> Array:
+    if not x.ndim:
+        return np.zeros((), np.int64)
+    lines = np.moveaxis(_comparable(x), axis, 0)
+    found = np.zeros(lines.shape, np.int64)
+    for i in range(1, len(lines)):
+        held = np.take_along_axis(lines, found[i - 1][None], 0)[0]
+        better = lines[i] >= held if largest else lines[i] <= held
+        found[i] = np.where((better & (held == held)) | (lines[i] != lines[i]), i, found[i - 1])
+    return np.ascontiguousarray(np.moveaxis(found, 0, axis))
+
+
+def _extreme_infer(x: Spec, *, axis: int, largest: bool) -> tuple[Shape, DType]:
+    return x.shape, int64
+
+
+def _extreme_samples(rng: np.random.Generator) -> Iterator[Sample]:
+    for shape, axis in [((5,), 0), ((3, 4), 1), ((3, 4), 0), ((), 0), ((0, 2), 0)]:
+        for largest in (False, True):
+            x = rng.integers(0, 3, shape).astype(float)  # with ties
+            yield Sample((x,), {"axis": axis, "largest": largest})
+
+
+CUMULATIVE_EXTREME = register(
+    OpDef(
+        "cumulative_extreme", Kind.OPAQUE, _extreme_infer, _extreme_reference,
+        samples=_extreme_samples,
+        doc="Where the largest (smallest) element up to each position is; the last of equal ones.",
+    )
 )  # fmt: skip

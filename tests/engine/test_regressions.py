@@ -294,3 +294,9 @@ def test_what_a_check_needs_runs_in_order() -> None:
             return list(solved.reshape(-1).tolist())
 
     assert checked(True) == pytest.approx(checked(False))
+
+
+def test_an_opaque_value_that_only_an_empty_one_reads() -> None:
+    padded = lg.ones(3).pad((1, 1))
+    assert padded[lg.zeros(0, dtype=lg.int64)].tolist() == []
+    assert lg.zeros(3).masked_select(lg.tensor([True, False, True]), size=0).tolist() == []

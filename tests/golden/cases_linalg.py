@@ -101,8 +101,12 @@ for _p in (0.5, 1, 2, 3.5, -1, float("inf"), -float("inf")):
 
 
 def run(lib, name, wrap=None):
+    """A case of this file."""
+    return differentiated(lib, name, *CASES[name], wrap=wrap)
+
+
+def differentiated(lib, name, shapes, function, wrap=None):
     """The value, the gradients of a random sum of it, and those of a sum of their sines."""
-    shapes, function = CASES[name]
     grad = lib.grad if hasattr(lib, "grad") else lib.autograd.grad
     leaves = [
         lib.tensor(numbers(f"{name}.{i}", *shape), requires_grad=True)

@@ -6,12 +6,15 @@ from lazygrad.engine.methods.decompose import DecomposeMethods
 from lazygrad.engine.methods.gradient import GradientMethods
 from lazygrad.engine.methods.index import IndexMethods
 from lazygrad.engine.methods.linalg import LinalgMethods
+from lazygrad.engine.methods.masks import MaskMethods
 from lazygrad.engine.methods.random import RandomMethods
 from lazygrad.engine.methods.reduce import ReduceMethods
+from lazygrad.engine.methods.scatter import ScatterMethods
 from lazygrad.engine.methods.shape import ShapeMethods
 from lazygrad.engine.methods.show import ShowMethods
 
 __all__ = [
     "ArithmeticMethods", "ConvertMethods", "DecomposeMethods", "GradientMethods", "IndexMethods",
-    "LinalgMethods", "RandomMethods", "ReduceMethods", "ShapeMethods", "ShowMethods",
+    "LinalgMethods", "MaskMethods", "RandomMethods", "ReduceMethods", "ScatterMethods",
+    "ShapeMethods", "ShowMethods",
 ]  # fmt: skip

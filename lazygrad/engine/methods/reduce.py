@@ -16,7 +16,7 @@ from lazygrad.errors import ArgumentError, DTypeError, ShapeError
 from lazygrad.ops import reduce as ops
 from lazygrad.ops import sort
 from lazygrad.ops.opdef import OpDef, common_float
-from lazygrad.shapes import Axes, normalize_axes, normalize_axis, reduced
+from lazygrad.shapes import Axes, existing_axis, normalize_axes, normalize_axis, reduced
 
 if TYPE_CHECKING:
     from lazygrad.engine.tensor import Tensor
@@ -284,6 +284,34 @@ class ReduceMethods(Methods):
         """The products of the elements up to each position of `dim`."""
         x = self if dtype is None else self.to(dtype)
         return x.apply(sort.CUMPROD, axis=normalize_axis(dim, self.ndim, "cumprod: axis"))
+
+    @numpy_names
+    def cummax(self, dim: int) -> ValuesIndices:
+        """The largest elements up to each position of `dim`, and where they are: the last ones."""
+        return self._running(dim, "cummax", True)
+
+    @numpy_names
+    def cummin(self, dim: int) -> ValuesIndices:
+        """The smallest elements up to each position of `dim`, and where they are: the last ones."""
+        return self._running(dim, "cummin", False)
+
+    def _running(self, dim: int, name: str, largest: bool) -> ValuesIndices:
+        axis = normalize_axis(dim, self.ndim, f"{name}: axis")
+        indices = self.apply(sort.CUMULATIVE_EXTREME, axis=axis, largest=largest)
+        return ValuesIndices(self.gather(axis, indices), indices)
+
+    @numpy_names
+    def diff(self, n: int = 1, dim: int = -1) -> Tensor:
+        """The differences of neighbours along `dim`, `n` times."""
+        axis = existing_axis(dim, self.ndim, "diff: axis")
+        x = self._self
+        for _ in range(n):
+            size = max(x.shape[axis] - 1, 0)
+            if not size:
+                return x.narrow(axis, 0, 0)
+            later, earlier = x.narrow(axis, 1, size), x.narrow(axis, 0, size)
+            x = later.ne(earlier) if x.dtype is bool_ else later - earlier
+        return x
 
     @numpy_names
     def argsort(self, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
