@@ -187,8 +187,15 @@ def arrange(arrays: Arrays, shape: Shape) -> Advanced:
     ]
     rest = [i for i in range(len(shape)) if i not in arrays]
     rank = len(broadcast(*[i.shape for i in indices]))
-    adjacent = axes == list(range(axes[0], axes[0] + len(axes)))
-    place = axes[0] if adjacent else 0
+    # Where their axes stand once 0-d arrays, which select as integers do, have dropped theirs.
+    vectors, dropped = [], 0
+    for axis, index in zip(axes, indices, strict=True):
+        if index.ndim:
+            vectors.append(axis - dropped)
+        else:
+            dropped += 1
+    adjacent = bool(vectors) and vectors[-1] - vectors[0] == len(vectors) - 1
+    place = vectors[0] if adjacent else 0
     after = [*range(rank, rank + place), *range(rank), *range(rank + place, rank + len(rest))]
     return Advanced(indices, (*axes, *rest), tuple(after))
 

@@ -11,6 +11,7 @@ from lazygrad.errors import DTypeError, IndexOutOfRangeError, ShapeError
 
 X = np.arange(60.0).reshape(3, 4, 5)
 ROWS = np.array([2, 0, -1])
+rng = np.random.default_rng(5)
 MASK = X[:, :, 0] % 3 == 0
 
 READS = [
@@ -188,3 +189,26 @@ def test_scatter_errors():
         x.gather(1, lg.tensor([[3]])).numpy()
     with pytest.raises(DTypeError, match=r"float64 source for a \S*float32"):
         x.scatter_add(1, lg.tensor([[0]]), lg.ones(1, 1, dtype=lg.float64))
+
+
+def test_a_0d_index_tensor_selects_as_an_integer_does():
+    x, one = lg.tensor(np.arange(120.0).reshape(4, 3, 2, 5)), lg.tensor(1)
+    for key, same in [
+        ((one, slice(None), [1, 0]), (1, slice(None), [1, 0])),
+        ((slice(None), one, slice(None), [4, 0]), (slice(None), 1, slice(None), [4, 0])),
+        (([0, 3], slice(None), one, slice(1, None)), ([0, 3], slice(None), 1, slice(1, None))),
+    ]:
+        wanted = x[same]
+        assert wanted.shape[0] == (2 if isinstance(key[0], list) else wanted.shape[0])
+        np.testing.assert_array_equal(x[key].numpy(), wanted.numpy())
+        written, expected = x.clone(), x.clone()
+        written[key] = expected[same] = lg.tensor(rng.normal(size=wanted.shape))
+        np.testing.assert_array_equal(written.numpy(), expected.numpy())
+
+
+def test_nothing_is_written_to_an_empty_region():
+    x = lg.ones(4, 4, requires_grad=True)
+    y = x * 1
+    y[[2, 0], -2:1:3] = lg.ones(2, 0)
+    y.sum().backward()
+    assert x.grad.tolist() == np.ones((4, 4)).tolist()

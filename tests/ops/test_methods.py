@@ -405,3 +405,23 @@ def test_errors(name):
     call, error, text = ERRORS[name]
     with pytest.raises(error, match=text):
         call()
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_a_border_may_be_cut_on_one_side(mode):
+    t = lg.tensor([1.0, 2.0, 3.0, 4.0])
+    wanted = {  # PyTorch 2.13
+        "reflect": [2, 3, 4, 3, 2], "replicate": [2, 3, 4, 4, 4], "circular": [2, 3, 4, 2, 3],
+    }[mode]  # fmt: skip
+    assert t.pad((-1, 2), mode).tolist() == wanted
+
+
+def test_what_pytorch_does_at_the_edges():
+    assert [t.shape for t in lg.zeros(0, 2).chunk(3)] == [(0, 2)] * 3
+    with pytest.raises(AxisError, match="trace takes a matrix"):
+        lg.zeros(2, 2, 2).trace()
+    a, b = lg.tensor(np.arange(9.0).reshape(3, 3)), lg.tensor(np.eye(3))
+    assert np.array_equal(a.cross(b).numpy(), np.cross(a.numpy(), b.numpy(), axis=0))
+    assert np.array_equal(a.cross(b, 1).numpy(), np.cross(a.numpy(), b.numpy()))
+    row = lg.nn.functional.cosine_similarity(a, b[0])
+    assert np.allclose(row.numpy(), a.numpy()[:, 0] / np.linalg.norm(a.numpy(), axis=1))

@@ -62,6 +62,8 @@ class DecomposeMethods(Methods):
         """`linalg.matrix_power`."""
         return linalg.matrix_power(self._self, n)
 
-    def cross(self, other: Any, dim: int = -1) -> Tensor:
-        """`linalg.cross`."""
+    def cross(self, other: Any, dim: int | None = None) -> Tensor:
+        """`linalg.cross`, by default along the first dimension that has three elements."""
+        if dim is None:
+            dim = self.shape.index(3) if 3 in self.shape else -1
         return linalg.cross(self._self, self._lift(other), dim=dim)

@@ -230,6 +230,8 @@ class ShapeMethods(Methods):
         if chunks <= 0:
             raise ShapeError(f"chunk: the number must be positive, got {chunks}")
         axis = existing_axis(dim, self.ndim, "chunk: axis")
+        if not self.shape[axis]:
+            return (self._self,) * chunks  # as PyTorch: so many empty ones
         return self.split(max(-(-self.shape[axis] // chunks), 1), axis)
 
     @numpy_names
@@ -324,22 +326,28 @@ class ShapeMethods(Methods):
             raise ShapeError(f"pad: {len(pairs)} pairs for a tensor of shape {self.shape}")
         if mode != "constant":
             return self._bordered(pairs, mode)
-        cut = [
-            slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(self.shape, pairs, strict=True)
-        ]
         grow = tuple((max(a, 0), max(b, 0)) for a, b in pairs)
-        inner = self._slice(cut)
+        inner = self._cut(pairs)
         return inner.apply(ops.PAD, pads=grow, value=value) if any(map(any, grow)) else inner
 
+    def _cut(self, pairs: Sequence[tuple[int, int]]) -> Tensor:
+        """Without as many elements at each border as the amounts are below zero."""
+        return self._slice(
+            [slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(self.shape, pairs, strict=True)]
+        )
+
     def _bordered(self, pairs: Sequence[tuple[int, int]], mode: str) -> Tensor:
-        """A border made of the elements themselves."""
+        """A border made of the elements themselves; those that are cut take part in mirrors."""
+        if mode == "circular" and any(min(pair) < 0 for pair in pairs):
+            return self._cut(pairs)._bordered([(max(a, 0), max(b, 0)) for a, b in pairs], mode)
         result = self._self
-        for axis, (before, after) in enumerate(pairs):
+        for axis, pair in enumerate(pairs):
+            before, after = max(pair[0], 0), max(pair[1], 0)
             if not before and not after:
                 continue
             size = self.shape[axis]
             largest = {"reflect": size - 1, "circular": size}.get(mode, max(before, after))
-            if min(before, after) < 0 or max(before, after) > largest or not size:
+            if max(before, after) > largest or not size:
                 raise ShapeError(
                     f"pad: ({before}, {after}) along axis {axis} with {size} elements: "
                     f"{mode!r} takes 0 to {largest}"
@@ -354,7 +362,7 @@ class ShapeMethods(Methods):
                 ]
             pieces = [p for p in (parts[0], result, parts[1]) if p.shape[axis]]
             result = pieces[0].apply(ops.CAT, *pieces[1:], axis=axis)
-        return result
+        return result._cut(pairs) if any(min(pair) < 0 for pair in pairs) else result
 
     def unfold(self, dimension: int, size: int, step: int) -> Tensor:
         """All windows of `size` elements, `step` apart, of a dimension, as a new last one."""
@@ -414,4 +422,6 @@ class ShapeMethods(Methods):
 
     def trace(self) -> Tensor:
         """The sum of the diagonal of a matrix."""
+        if self.ndim != 2:
+            raise AxisError(f"trace takes a matrix, this tensor has shape {self.shape}")
         return self.diagonal().sum()

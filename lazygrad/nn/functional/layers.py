@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lazygrad.dtypes import finfo
 from lazygrad.engine.creation import rand
+from lazygrad.engine.functions import broadcast_tensors
 from lazygrad.engine.modes import no_grad
 from lazygrad.engine.precision import HALF, SINGLE
 from lazygrad.engine.tensor import Tensor
@@ -288,7 +289,8 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
 
 @SINGLE
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
-    """The cosine of the angle between vectors along `dim`."""
+    """The cosine of the angle between vectors along `dim` of the common shape of both."""
+    x1, x2 = broadcast_tensors(x1, x2)
     squares = (x1 * x1).sum(dim=dim) * (x2 * x2).sum(dim=dim)
     return (x1 * x2).sum(dim=dim) / squares.clamp(min=eps * eps).sqrt()
 

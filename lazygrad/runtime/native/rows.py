@@ -56,7 +56,10 @@ def row_units(kernel: Kernel) -> list[Unit]:
 def _plain(kernel: Kernel, stage: Stage) -> Map | Reduce | None:
     if not isinstance(stage, Map | Reduce):
         raise Unsupported(f"a {type(stage).__name__} among maps and reductions")
-    return plain_stage(stage, dtype_of(kernel, accesses_of(stage)[-1].buffer))
+    accesses = accesses_of(stage)
+    if not accesses:
+        return None  # a constant that only empty stages read
+    return plain_stage(stage, dtype_of(kernel, accesses[-1].buffer))
 
 
 def _unit(kernel: Kernel, stages: Sequence[Map | Reduce], rows: bool) -> Unit:
