@@ -275,6 +275,9 @@ def _cut(x: Tensor, axis: int, start: Array, extent: Array, value: float) -> Ten
     steps = np.unique(np.diff(start))
     if len(np.unique(extent)) == 1 and len(steps) <= 1:  # all alike: a view
         step = int(steps[0]) if len(steps) and steps[0] else 1
+        if x.shape[axis] == len(start) * size:  # side by side
+            parts = x.reshape((*x.shape[:axis], len(start), size, *x.shape[axis + 1 :]))
+            return parts.movedim(axis + 1, -1)
         if len(start) == 1 or steps[0]:
             return x._windows((axis,), (size,), (step,), (1,))
     index = start[:, None] + np.arange(size)

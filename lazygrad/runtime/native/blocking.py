@@ -27,18 +27,21 @@ _COPY = {
     "direct": (0.0, 0.3), "copy": (0.15, 0.5), "spread": (0.2, 0.5), "transpose": (0.35, 1.0),
     "gather": (1.5, 2.0),
 }  # fmt: skip
+_RUN = 2.0  # cycles for each run that is packed, along each line of it
 _CUTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512)
 
 
 class Side(NamedTuple):
     """Strides of an operand along its own axis of the result and along the inner axis.
 
-    Of one that lies in pieces, the strides within a run. `how` it has to be packed then.
+    Of one that lies in pieces, the strides within a run. `how` it has to be packed then, and how
+    many elements of its own axis are one run.
     """
 
     outer: int
     inner: int
     how: str = ""
+    run: int = 1
 
 
 class Kind(NamedTuple):
@@ -99,6 +102,8 @@ def _role(
     if left.inner != 1:
         cost += rows * k * (0.02 if rows * k * size <= 2 * NEAR else 1.5)
     pack = _COPY[how][nbytes > 2 * NEAR] * k * columns
+    if how == "spread":
+        pack += _RUN / min(right.run, tile.lanes) * k * columns
     high, wide = _block(batch, rows, columns, k, tile, pack, cost)
     whole = not tile.ahead and (how == "direct" or min(wide, width) * k <= _PANELS)
     return Blocking(swapped, tile, how, turned, whole, high, wide, cost + pack * -(-rows // high))

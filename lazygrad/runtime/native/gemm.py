@@ -306,12 +306,12 @@ class _Lowering:
         """The strides of a factor, or of what is computed in its place."""
         if body is not None:
             return Side(0, 1) if any(w.inner[-1][1] == 1 for w in walked) else Side(1, 0)
-        (*_, (_, outer)), (*_, (run, inner)) = walked[0].outer, walked[0].inner
+        (*_, (wide, outer)), (*_, (run, inner)) = walked[0].outer, walked[0].inner
         outer, inner = 1 if extent == 1 else outer, 1 if self.product.k == 1 else inner
         if len(walked[0].outer) == len(walked[0].inner) == 1:
             return Side(outer, inner)
         long = inner == 1 and run >= _RUN and outer != 1
-        return Side(outer, inner, "transpose" if long else "spread")
+        return Side(outer, inner, "transpose" if long else "spread", wide)
 
     def unit_axis(self) -> int:
         """The axis of the result along which its first store is contiguous; -1 for none."""
