@@ -10,6 +10,7 @@ from lazygrad.ops import (
     linalg,
     logic,
     movement,
+    pool,
     random,
     reduce,
     scatter,
@@ -22,5 +23,5 @@ from lazygrad.ops.opdef import Kind, OpDef, Promotion, Sample, Strided, all_ops,
 __all__ = [
     "Kind", "OpDef", "Promotion", "Sample", "Strided", "all_ops", "get_op", "register",
     "attention", "contract", "conv", "effect", "elementwise", "index", "linalg", "logic",
-    "movement", "random", "reduce", "scatter", "sort", "source", "windows",
+    "movement", "pool", "random", "reduce", "scatter", "sort", "source", "windows",
 ]  # fmt: skip

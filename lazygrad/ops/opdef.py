@@ -77,7 +77,7 @@ class OpDef:
     `vjp(g, out, *inputs, **attrs)` returns one cotangent per input: a tensor, a `Patch`, None, or a
     function without arguments that makes it, called only when that input needs a gradient.
     Cotangents may have the broadcast shape: the engine sums them down. What `expand` gets has
-    `shape`, `apply(op, *others, **attrs)` and `new_zeros(shape)`.
+    `shape`, `apply(op, *others, **attrs)` and `new_zeros(shape)`; it returns None to leave the op.
     """
 
     name: str

@@ -113,32 +113,6 @@ def _extreme_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdim: bool) -> Any:
     return (share,)
 
 
-def _first_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdim: bool) -> Any:
-    """To the first of the elements that are the extreme one, in C order over `axes`."""
-    if not axes:
-        return (g,)
-
-    def chosen() -> Any:
-        top = (x == out.reshape(kept(x, axes))) | (x != x)
-        place, count = _places(x, axes)
-        first = place.where(top, count).amin(axes, keepdim=True)
-        return g.reshape(kept(x, axes)).where(place == first, 0.0)
-
-    return (chosen,)
-
-
-def _places(x: Any, axes: Axes) -> tuple[Any, int]:
-    """The position of each element in C order over `axes`, and how many there are."""
-    place: Any = 0
-    count = 1
-    for axis in reversed(axes):
-        extent = x.shape[axis]
-        line = tuple(extent if i == axis else 1 for i in range(len(x.shape)))
-        place = x._iota(line, axis) * count + place
-        count *= extent
-    return place.expand(x.shape), count
-
-
 SUM = _reduction(
     "sum", "add", np.add, _sum_vjp, dtype=widened, associative=True, grad_name="SumBackward",
     autocast=Precision.SINGLE, doc="The sum over `axes`; of nothing: 0.",
@@ -155,11 +129,6 @@ MAX = _reduction(
 MIN = _reduction(
     "min", "minimum", np.minimum, _extreme_vjp, dtype=_same, empty=False, associative=True,
     grad_name="AminBackward", doc="The smallest element over `axes`; NaN wins; ties share g.",
-)  # fmt: skip
-FIRST_MAX = _reduction(
-    "first_max", "maximum", np.maximum, _first_vjp, dtype=_same, empty=False, associative=True,
-    grad_name="MaxPoolBackward",
-    doc="The largest element over `axes`; NaN wins; the first of equal ones gets g.",
 )  # fmt: skip
 ANY = _reduction(
     "any", "logical_or", np.logical_or, dtype=_bool, associative=True,

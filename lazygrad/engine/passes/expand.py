@@ -36,13 +36,13 @@ class _Value:
 
 
 def expand(frozen: FrozenGraph) -> FrozenGraph:
-    """Replace each op that has an expansion."""
+    """Replace each op that has an expansion, where that does not decline (None)."""
 
     def visit(editor: Editor, node: FNode) -> int | None:
         if node.op.expand is None:
             return None
         inputs = [_Value(editor, i) for i in node.inputs]
-        found: _Value = node.op.expand(*inputs, **node.attrs)
-        return found.index
+        found: _Value | None = node.op.expand(*inputs, **node.attrs)
+        return None if found is None else found.index
 
     return rebuild(frozen, visit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError, ShapeError
 from lazygrad.nn.functional.windows import Sizes, batched, bordered, per_dimension, windows_of
 from lazygrad.ops.opdef import Array
-from lazygrad.ops.reduce import FIRST_MAX
+from lazygrad.ops.pool import FIRST_MAX
 from lazygrad.shapes import Shape, numel
 
 
@@ -34,10 +34,44 @@ def _counts(
     return counts
 
 
+class _Windows(NamedTuple):
+    """Windows of (batch, channels, *sizes), and the axes along which the elements of one lie."""
+
+    values: Tensor
+    axes: tuple[int, ...]
+
+    @property
+    def counts(self) -> Shape:
+        """How many there are along each dimension."""
+        return tuple(n for a, n in enumerate(self.values.shape) if a not in self.axes)[2:]
+
+
+def _last_axes(windows: Tensor) -> _Windows:
+    """Windows as (batch, channels, *counts, *kernel)."""
+    return _Windows(windows, tuple(range(windows.ndim // 2 + 1, windows.ndim)))
+
+
+def _cut_windows(name: str, x: Tensor, sizes: Shape, steps: Shape, dilations: Shape) -> _Windows:
+    """The windows over the sizes of (batch, channels, *sizes).
+
+    Those that lie side by side are each axis as two, so that their gradient is one as well.
+    """
+    fit = all(n >= k for n, k in zip(x.shape[2:], sizes, strict=True))
+    if steps != sizes or any(d != 1 for d in dilations) or not fit:
+        return _last_axes(windows_of(name, x, sizes, steps, dilations))
+    counts = [n // k for n, k in zip(x.shape[2:], sizes, strict=True)]
+    whole = [slice(c * k) for c, k in zip(counts, sizes, strict=True)]
+    pairs = [n for pair in zip(counts, sizes, strict=True) for n in pair]
+    if any(n % k for n, k in zip(x.shape[2:], sizes, strict=True)):
+        x = x[(slice(None), slice(None), *whole)]
+    values = x.reshape((*x.shape[:2], *pairs))
+    return _Windows(values, tuple(range(3, values.ndim, 2)))
+
+
 def _pooled(
     name: str, dimensions: int, input: Tensor, kernel_size: Sizes, stride: Sizes | None,
     padding: Sizes, dilation: Sizes, ceil_mode: bool, value: float,
-) -> tuple[Tensor, list[tuple[int, int]], Any]:  # fmt: skip
+) -> tuple[_Windows, list[tuple[int, int]], Any]:  # fmt: skip
     """The windows, the border around the input, and how to bring a result to the input's rank."""
     kernel = per_dimension(name, "kernel_size", kernel_size, dimensions)
     steps = kernel if stride is None else per_dimension(name, "stride", stride, dimensions)
@@ -52,7 +86,7 @@ def _pooled(
     for n, c, k, s, p, d in zip(sizes, counts, kernel, steps, pads, dilations, strict=True):
         end = (c - 1) * s + d * (k - 1) + 1 - n - p
         border.append((p, max(end, 0)))
-    windows = windows_of(name, bordered(x, border, value=value), kernel, steps, dilations)
+    windows = _cut_windows(name, bordered(x, border, value=value), kernel, steps, dilations)
     return windows, border, (lambda y: y) if has_batch else (lambda y: y.squeeze(0))
 
 
@@ -60,20 +94,16 @@ def _lowest(x: Tensor) -> float:
     return -math.inf if x.dtype.is_floating_point else float(np.iinfo(x.dtype.dtype).min)
 
 
-def _largest(windows: Tensor) -> Tensor:
-    """The maximum of each window of (batch, channels, *counts, *kernel)."""
-    found: Tensor = windows.apply(FIRST_MAX, axes=_kernel_axes(windows), keepdim=False)
+def _largest(windows: _Windows) -> Tensor:
+    """The maximum of each window."""
+    found: Tensor = windows.values.apply(FIRST_MAX, axes=windows.axes, keepdim=False)
     return found
 
 
-def _kernel_axes(windows: Tensor) -> tuple[int, ...]:
-    return tuple(range(windows.ndim // 2 + 1, windows.ndim))
-
-
-def _positions(windows: Tensor, places: Tensor) -> Tensor:
+def _positions(windows: _Windows, places: Tensor) -> Tensor:
     """Where in the input the maximum of each window lies; `places` are the windows of that."""
-    axes = _kernel_axes(windows)
-    values = windows.detach()
+    axes = windows.axes
+    values = windows.values.detach()
     top = (values == values.amax(axes, keepdim=True)) | values.isnan()
     first: Tensor = where(top, places, np.iinfo(np.int64).max).amin(axes)
     return first
@@ -97,8 +127,8 @@ def _max_pool(
         per_dimension(name, name, v, dimensions)
         for v in (kernel_size, kernel_size if stride is None else stride, dilation)
     )
-    framed = windows_of(name, bordered(places, border), kernel, steps, dilations)
-    return out, restore(_positions(windows, framed))
+    framed = _cut_windows(name, bordered(places, border), kernel, steps, dilations)
+    return out, restore(_positions(windows, framed.values))
 
 
 def max_pool1d(
@@ -155,9 +185,9 @@ def max_pool3d(
     )  # fmt: skip
 
 
-def _mean(windows: Tensor, sizes: Sequence[Array]) -> Tensor:
+def _mean(windows: _Windows, sizes: Sequence[Array]) -> Tensor:
     """The sum of each window by the product of its sizes along the dimensions."""
-    total = windows.sum(_kernel_axes(windows))
+    total = windows.values.sum(windows.axes)
     shares = np.ones((), np.int64)
     for size in sizes:
         shares = shares[..., None] * size
@@ -176,13 +206,13 @@ def _avg_pool(
         name, dimensions, input, kernel_size, stride, padding, 1, ceil_mode, 0.0
     )
     if divisor_override is not None:
-        total = windows.sum(_kernel_axes(windows))
+        total = windows.values.sum(windows.axes)
         return restore(total / divisor_override)  # type: ignore[no-any-return]
     kernel = per_dimension(name, "kernel_size", kernel_size, dimensions)
     steps = kernel if stride is None else per_dimension(name, "stride", stride, dimensions)
     sizes = []
     for n, c, k, s, (p, _) in zip(
-        input.shape[-dimensions:], windows.shape[2:], kernel, steps, border, strict=False
+        input.shape[-dimensions:], windows.counts, kernel, steps, border, strict=False
     ):
         start = np.arange(c) * s - p
         stop = np.minimum(start + k, n + p)
@@ -293,7 +323,7 @@ def _cut(x: Tensor, axis: int, start: Array, extent: Array, value: float) -> Ten
 def _adaptive_avg_pool(dimensions: int, input: Tensor, output_size: Any) -> Tensor:
     name = f"adaptive_avg_pool{dimensions}d"
     windows, extents, restore = _adaptive(name, dimensions, input, output_size, 0.0)
-    return restore(_mean(windows, extents))  # type: ignore[no-any-return]
+    return restore(_mean(_last_axes(windows), extents))  # type: ignore[no-any-return]
 
 
 def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
@@ -324,13 +354,14 @@ def _adaptive_max_pool(
 ) -> Any:
     name = f"adaptive_max_pool{dimensions}d"
     windows, _, restore = _adaptive(name, dimensions, input, output_size, _lowest(input))
-    out = restore(_largest(windows))
+    found = _last_axes(windows)
+    out = restore(_largest(found))
     if not return_indices:
         return out
     sizes = input.shape[-dimensions:]
     places = arange(numel(sizes), dtype=int64).reshape((1, 1, *sizes))
     framed, *_ = _adaptive(name, dimensions, places, output_size, 0)
-    return out, restore(_positions(windows, framed))
+    return out, restore(_positions(found, framed))
 
 
 def adaptive_max_pool1d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:

@@ -45,6 +45,10 @@ class Words:
         """A number of which the code knows whether it is 0 or 1."""
         return value if value in (0, 1) else self.word(value)
 
+    def step(self, value: int) -> Number:
+        """A stride, which shapes the code where it is 0, 1 or 2."""
+        return value if value in (0, 1, 2) else self.word(value)
+
 
 @dataclass(frozen=True, slots=True)
 class Site:
@@ -212,7 +216,7 @@ def _cost(stage: Map | Reduce, axis: Axis) -> float:
     for k, (access, s) in enumerate(zip(accesses_of(stage), axis.strides, strict=True)):
         if k < len(loads):
             scattered = access.index is not None and axis.strides[access.index] != 0
-            total += _GATHER if scattered or s not in (0, 1) else 1.0 if s else _SPREAD
+            total += _GATHER if scattered or s not in (0, 1, 2) else float(s) if s else _SPREAD
         elif isinstance(stage, Map):
             total += 1.0 if s == 1 else _SCATTER
     return (total + 0.5) * _fill(axis.extent)
@@ -227,7 +231,7 @@ def choose_map(stage: Map, axes: Sequence[Axis]) -> Walk:
     order = [a for a in places if a != vector] + [vector]
     turned = [
         k for k, access in enumerate(stage.body.loads)
-        if axes[vector].strides[k] not in (0, 1) and access.index is None
+        if axes[vector].strides[k] not in (0, 1, 2) and access.index is None
     ]  # fmt: skip
     inner = max(places, key=lambda a: sum(axes[a].strides[k] == 1 for k in turned))
     turned = [k for k in turned if axes[inner].strides[k] == 1]
@@ -320,7 +324,7 @@ class Former:
         chunk = access.chunk_stride if is_chunked(self.kernel) else 0
         return Site(
             self.buffers.setdefault(access.buffer, len(self.buffers)),
-            self.dtype(access.buffer), tuple(known(x.strides[k]) for x in axes),
+            self.dtype(access.buffer), tuple(self.words.step(x.strides[k]) for x in axes),
             known(access.offset), known(step), known(chunk), access.index,
             known(access.index_stride), known(access.index_extent),
         )  # fmt: skip

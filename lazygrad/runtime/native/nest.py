@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from lazygrad.dtypes import DType
 from lazygrad.runtime.kernel import Body
 from lazygrad.runtime.native.llvm import Function, Index, Value, vector
-from lazygrad.runtime.native.pack import transpose
+from lazygrad.runtime.native.pack import shuffle, transpose
 from lazygrad.runtime.native.target import LANES
 from lazygrad.runtime.native.words import NativeMath, memory_type
 
@@ -247,6 +247,8 @@ class Nest:
                 found = f.load(type_, pointer)
             else:
                 found = f.masked_load(type_, pointer, lanes.mask)
+        elif _is(stride, 2):
+            found = self.every_second(o, pointer, lanes)
         else:
             found = self.gather(o, pointer, stride, lanes)
         return math.from_memory(found, o.dtype)
@@ -268,6 +270,21 @@ class Nest:
         assert self.wrong is not None, "a gathered load needs a place for its error"
         f.store(f.bin("or", f.load("i1", self.wrong), bad), self.wrong)
         return f.select(good, value, f.const(wide, 0))
+
+    def every_second(self, o: Operand, pointer: Value, lanes: Lanes) -> Value:
+        """A vector of every second element, from two vectors of all."""
+        f, width = self.f, lanes.width
+        type_ = vector(o.element, width)
+        reach: Index = 2 * width - 1 if lanes.count is None else f.sub(f.mul(lanes.count, 2), 1)
+        halves = []
+        for k in (0, width):  # nothing is read behind the last element
+            count = f.i64(f.sub(reach, k))
+            at = f.gep(o.element, pointer, k)
+            whole = lanes.count is None and not k
+            halves.append(f.load(type_, at) if whole else f.masked_load(
+                type_, at, f.cmp("icmp slt", f.steps(width), f.splat(count, width))
+            ))  # fmt: skip
+        return shuffle(f, halves[0], halves[1], list(range(0, 2 * width, 2)))
 
     def gather(
         self, o: Operand, pointer: Value, stride: Index, lanes: Lanes, index: Value | None = None
