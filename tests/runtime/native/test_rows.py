@@ -344,3 +344,15 @@ def test_sums_over_everything_are_not_cut_but_what_follows_is() -> None:
     assert whole.rows == 1
     assert after.parallel
     check_units(kernel, [normal(512, 512), empty(512, 512)], 1e-3)
+
+
+@pytest.mark.parametrize("dtype", [float32, float64, float16, bool_], ids=lambda d: d.name)
+@pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 31, 40])
+def test_every_second_element_is_read_and_nothing_behind_the_last(n: int, dtype: DType) -> None:
+    k = Build()
+    x = k.param((3, 2 * n - 1), dtype=dtype, size=3 * (2 * n - 1))
+    out = k.param((3, n), "out", dtype)
+    k.map((1, 3, n), [x.at((0, 2 * n - 1, 2))], [out.at((0, n, 1))])
+    values = normal(3, 2 * n - 1, dtype=dtype)
+    found = check_units(k.kernel(), [values.ravel(), empty(3, n, dtype=dtype).ravel()])
+    same_bits(found[1].reshape(3, n), values[:, ::2])
