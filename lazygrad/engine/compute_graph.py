@@ -248,13 +248,14 @@ class CapturedFunction(Reports):
     # warnings -----------------------------------------------------------------------------
 
     def _note_guard(self, what: str | None) -> None:
-        if (what and what.startswith("module")) or what is None:
-            return
+        if what is None or what.startswith("module") or what.endswith(".training"):
+            return  # train() and eval() are captured beside each other
         if what not in self._warned and not what.startswith(("requires_grad", "a gradient")):
             self._warned.add(what)
             warn(
                 f"{self.__name__}: {what!r}, which the captured function uses from outside, has"
-                " changed, so it is captured again; pass it as an argument to avoid that"
+                " changed, so it is captured again, and at each further change; pass it as an"
+                " argument, or, if the function changes it itself, do that outside"
             )
 
     def _note_signature(self, arguments: list[Argument], tree: Any) -> None:

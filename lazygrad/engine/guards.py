@@ -18,6 +18,8 @@ from lazygrad.engine.graph import PACKAGE
 
 SCALARS = (bool, int, float, str, bytes, type(None), complex)
 _MISSING = object()
+_SPACES = types.ModuleType | type
+_CODE = types.FunctionType | types.BuiltinFunctionType | types.MethodType
 
 
 def _names(code: types.CodeType) -> set[str]:
@@ -75,15 +77,16 @@ class NameGuards:
             self.cells.append((name, cell, value, _plain(value)))
         for name in sorted(_names(code)):
             value = self.namespace.get(name, _MISSING)
-            if value is _MISSING or isinstance(value, types.ModuleType | type):
-                continue
-            self.globals.append((name, value, _plain(value)))
+            if value is not _MISSING and not isinstance(value, _SPACES):
+                self.globals.append((name, value, _plain(value)))
         self._look_inside(code, getattr(fn, "owner", None))
 
     def _look_inside(self, code: types.CodeType, owner: Any) -> None:
         names, texts = _names(code), _texts(code)
         held = [(name, value) for name, _, value, plain in self.cells if not plain]
         held += [(name, value) for name, value, plain in self.globals if not plain]
+        spaces = ((name, self.namespace.get(name)) for name in sorted(names))
+        held += [(name, value) for name, value in spaces if isinstance(value, _SPACES)]
         if owner is not None and code.co_varnames:
             held.append((code.co_varnames[0], owner()))
         for name, value in held:
@@ -108,12 +111,16 @@ class NameGuards:
                 return name
         for name, inside in self.insides:
             if inside.look() != inside.state:
-                return name
+                return inside.which(name)
         return None
 
 
 class _Inside:
-    """Plain values one step inside of an object that a function names."""
+    """Plain values one step inside of an object that a function names; modules are such objects.
+
+    A module that the function calls is watched as a whole (`EpochGuards`); one whose method it is,
+    or whose attribute it reads without a call, is not.
+    """
 
     __slots__ = ("kind", "names", "ref", "state")
     LONG = 64  # entries of a list that are looked at
@@ -125,9 +132,8 @@ class _Inside:
         if self.kind is dict:
             self.names = [k for k in value if isinstance(k, str) and k in texts]
         elif self.kind is not list:
-            own = getattr(value, "__dict__", None)
-            if type(own) is dict and not callable(value):
-                self.names = [k for k in own if k in names and _plain(own[k])]
+            if hasattr(value, "__dict__") and not isinstance(value, _CODE):
+                self.names = [k for k in sorted(names) if _plain(_attribute(value, k))]
             self.ref = _weakly(value)
         self.state = self.look()
 
@@ -138,14 +144,34 @@ class _Inside:
             return tuple([repr(v) if _plain(v) else id(v) for v in value[: self.LONG]])
         if not self.names:
             return ()
-        held = value if self.kind is dict else getattr(value, "__dict__", {})
-        found = [held.get(k, _MISSING) for k in self.names]
+        if self.kind is dict:
+            found = [value.get(k, _MISSING) for k in self.names]
+        else:
+            found = [_attribute(value, k) for k in self.names]
         return tuple([repr(v) if _plain(v) else id(v) for v in found])
+
+    def which(self, name: str) -> str:
+        """What of it differs, as one would write it."""
+        for key, before, now in zip(self.names, self.state, self.look(), strict=False):
+            if before != now:
+                return f"{name}[{key!r}]" if self.kind is dict else f"{name}.{key}"
+        return name
 
     def seal(self) -> None:
         """Lists count as they are now."""
         if self.kind is list:
             self.state = self.look()
+
+
+def _attribute(value: Any, name: str) -> Any:
+    """A plain attribute of an object or, as a default, of its class; no property is called."""
+    own = getattr(value, "__dict__", {})
+    if name in own:
+        return own[name]
+    for base in type(value).__mro__:
+        if name in vars(base):
+            return vars(base)[name]
+    return _MISSING
 
 
 def _weakly(value: Any) -> Callable[[], Any]:

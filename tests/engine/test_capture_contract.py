@@ -266,6 +266,48 @@ def test_p5_state_one_step_inside_of_a_name_is_guarded() -> None:
     assert [c.count(t(1)).item() for _ in range(3)] == [1.0, 2.0, 3.0]
 
 
+class Scale:
+    """A class, read as one and through an instance."""
+
+    factor = 1.0
+
+
+@pytest.mark.filterwarnings("ignore::lazygrad.LazygradWarning")
+def test_p5_attributes_of_classes_and_their_instances_are_guarded() -> None:
+    scale = Scale()
+    f = compute_graph(lambda x: x * Scale.factor + scale.factor)
+    try:
+        assert f(t(1)).item() == 2.0
+        scale.factor = 3.0  # hides the default of the class
+        assert f(t(1)).item() == 4.0
+        Scale.factor = 5.0
+        assert f(t(1)).item() == 8.0
+    finally:
+        Scale.factor = 1.0
+
+
+def test_p5_attributes_of_a_module_whose_method_is_captured_are_guarded() -> None:
+    class Noisy(nn.Module):
+        def __init__(self) -> None:
+            self.beta = 1.0
+
+        @compute_graph
+        def forward(self, x: Tensor) -> Tensor:
+            return F.dropout(x, 1.0, training=self.training)
+
+        @compute_graph
+        def weighted(self, x: Tensor) -> Tensor:
+            return x * self.beta
+
+    m = Noisy()
+    assert [m.train(on)(t(1)).item() for on in (True, False, True)] == [0.0, 1.0, 0.0]
+    assert m.forward.cache_info().size == 2
+    assert m.weighted(t(2)).item() == 2.0
+    m.beta = 5.0
+    with pytest.warns(lg.LazygradWarning, match=r"'self\.beta'"):
+        assert m.weighted(t(2)).item() == 10.0
+
+
 def test_p5_random_numbers_are_fresh_on_every_call() -> None:
     f = compute_graph(lambda x: x + lg.rand(3))
     lg.manual_seed(5)
