@@ -110,16 +110,19 @@ class Program:
                     "kernel": "" if k is None else self.kernels[k].name, "node": i,
                     "op": node.op.name, "shape": node.shape, "dtype": node.dtype.name,
                     **self._how(k), "bytes": 0 if node.op.kind is Kind.VIEW else node.nbytes,
-                    "flops": self._flops(k, i), "site": node.site,
+                    **self._costs(k, i), "site": node.site,
                 }
             )  # fmt: skip
         return rows
 
-    def _flops(self, kernel: int | None, node: int) -> float | None:
-        """The FLOPs of a kernel stand in the row of its first node, so that the column adds up."""
+    def _costs(self, kernel: int | None, node: int) -> dict[str, float | None]:
+        """FLOPs of a kernel and bytes that it reads and writes.
+
+        They stand in the row of its first node, so that the columns add up.
+        """
         if kernel is None or node != min(self.kernels[kernel].nodes):
-            return None
-        return self.kernels[kernel].flops
+            return {"flops": None, "moved": None}
+        return {"flops": self.kernels[kernel].flops, "moved": self.kernels[kernel].nbytes}
 
     def _how(self, kernel: int | None) -> dict[str, str]:
         if kernel is None:

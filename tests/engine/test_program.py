@@ -238,11 +238,13 @@ def test_a_program_says_what_it_does(capsys) -> None:
     assert [r["op"] for r in rows] == ["permute", "matmul", "relu"]
     assert set(rows[1]) == {
         "kernel", "node", "op", "shape", "dtype", "mode", "reason", "executor", "bytes", "flops",
-        "site",
+        "moved", "site",
     }  # fmt: skip
     assert rows[0]["bytes"] == 0
     assert rows[1]["kernel"] == rows[2]["kernel"] == program.order[0]
     assert rows[1]["flops"] >= 2 * 4 * 2 * 8
+    assert rows[1]["moved"] == 4 * (4 * 8 + 2 * 8 + 4 * 2)
+    assert rows[2]["moved"] is None  # it is counted once for a kernel
     assert "naive" in str(program)
     printed = capsys.readouterr().err
     assert "def layer(v, bases):" in printed

@@ -28,6 +28,10 @@ _COPY = {
     "gather": (1.5, 2.0),
 }  # fmt: skip
 _RUN = 2.0  # cycles for each run that is packed, along each line of it
+_READ = {
+    "direct": "read where they lie", "copy": "copied", "spread": "spread", "gather": "gathered",
+    "transpose": "transposed",
+}  # fmt: skip
 _CUTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512)
 
 
@@ -66,6 +70,14 @@ class Blocking:
     rows: int  # of a block, in the axes of the tile
     columns: int
     cost: float
+
+    @property
+    def note(self) -> str:
+        """The tile, the roles, and what becomes of the operand along the lanes."""
+        tile = f"tiles of {self.tile.rows} x {self.tile.columns}"
+        roles = " of the transposed result" if self.swapped else ""
+        streams = "; operands stream from memory" if self.tile.ahead or self.tile.streams else ""
+        return f"{tile}{roles}, lanes {_READ[self.how]}{streams}"
 
 
 def cut(

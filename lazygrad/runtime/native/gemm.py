@@ -278,7 +278,7 @@ class _Lowering:
         return Unit(
             ("contract", form), partial(write, form), tuple(self.buffers),
             tuple(self.words.values()), blocks, chunk, self.local,
-            parallel=blocks > chunk,
+            parallel=blocks > chunk, note=blocking.note,
         )  # fmt: skip
 
     def blocking(self) -> Blocking:

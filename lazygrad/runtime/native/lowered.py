@@ -74,7 +74,8 @@ class Native:
 
     def _why(self, pieces: int) -> str:
         size = f"{self.kernel.nbytes / 1e3:.3g} kB"
-        return f"{size} in {pieces} pieces over the workers" if pieces > 1 else f"{size} at once"
+        how = f"{size} in {pieces} pieces over the workers" if pieces > 1 else f"{size} at once"
+        return "; ".join([*(u.note for u in self.units if u.note), how])
 
     @property
     def seconds(self) -> float:

@@ -12,7 +12,7 @@ slot and an offset in bytes, then the numbers (extents, strides) that the code r
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lazygrad.runtime.native.llvm import Function, Value
@@ -41,6 +41,7 @@ class Unit:
     local: int = 0  # bytes for each thread
     parallel: bool = False
     checks: bool = False
+    note: str = field(default="", compare=False)  # what `explain()` says about how it computes
 
 
 class Frame:

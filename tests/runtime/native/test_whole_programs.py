@@ -88,6 +88,8 @@ def test_a_training_step_is_one_native_call(row: str) -> None:
         assert {r["executor"] for r in program.explain_rows() if r["kernel"]} == {"native"}
         (code,) = program._codes
         assert code.block is not None
+        products = [r for r in program.explain_rows() if r["op"] == "matmul"]
+        assert all("tiles of" in r["reason"] and "lanes" in r["reason"] for r in products)
         assert "native" in str(step.explain())
 
 
