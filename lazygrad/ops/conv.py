@@ -321,8 +321,8 @@ def _reference(
                 for name, p in parts.items() if name != target
             ]  # fmt: skip
             parts[target] += np.einsum(equation, *given_parts).reshape(parts[target].shape)
-    shape = {"x": sx, "w": sw, "g": sg}[target]
-    return np.asarray(found[target].reshape(shape).astype(dtype))
+        shape = {"x": sx, "w": sw, "g": sg}[target]
+        return np.asarray(found[target].reshape(shape).astype(dtype))
 
 
 def _conv_reference(x: Array, w: Array, **attrs: Any) -> Array:
