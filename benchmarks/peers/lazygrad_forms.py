@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 import lazygrad as lg
 from benchmarks.models import MLP, Array, Writer
 from benchmarks.peers.lazygrad_models import network
@@ -64,27 +66,34 @@ def training(form: str, w: Workload, model: nn.Module) -> Reading:
 
 
 def writing(form: str, model: nn.Module) -> Reading:
-    """A token and its position to minus the log-probability of the likeliest next token."""
+    """A token and its position to minus the log-probability of the likeliest next token.
+
+    With the forward alone decorated the scores are read, and the choice is made with NumPy.
+    """
     model.eval()
 
-    def forward(token: Any, position: Any) -> Any:
-        return model(token, lg.as_tensor(position))
-
-    if form == "forward":
-        forward = lg.compute_graph(forward)
+    def scores_of(token: Any, position: Any) -> Any:
+        return model(token, lg.as_tensor(position))[0, -1]
 
     def advance(token: Any, position: Any) -> Any:
-        best, chosen = forward(token, position)[0, -1].log_softmax(0).max(0)
+        best, chosen = scores_of(token, position).log_softmax(0).max(0)
         return chosen.reshape(1, 1), -best
 
-    if form == "whole step":
-        advance = lg.compute_graph(advance)
+    captured = {"forward": lg.compute_graph(scores_of), "whole step": lg.compute_graph(advance)}
+
+    def host(token: Any, position: Any) -> Any:
+        scores = captured["forward"](token, position).numpy()
+        chosen = scores.argmax()
+        return chosen.reshape(1, 1), np.log(np.exp(scores - scores[chosen]).sum())
+
+    run = {"forward": host, "whole step": captured["whole step"]}.get(form, advance)
+    begin = np.asarray if form == "forward" else lg.tensor
     token: Any = None
 
     def step(x: Any, y: Any) -> Any:
         nonlocal token
         with lg.no_grad():
-            token, surprise = advance(token if y else lg.tensor(x), y)
+            token, surprise = run(token if y else begin(x), y)
         return surprise
 
-    return Reading(step, {"forward": forward, "whole step": advance}.get(form))
+    return Reading(step, captured.get(form))
