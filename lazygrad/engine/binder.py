@@ -19,7 +19,7 @@ from lazygrad.engine.calling import Named
 from lazygrad.engine.graph import get_default_graph
 from lazygrad.engine.guards import NameGuards, same
 from lazygrad.engine.handles import PENDING
-from lazygrad.engine.light import ValueTensor, number_class
+from lazygrad.engine.light import ValueTensor, number_class, settled
 from lazygrad.engine.modes import LOCK, STATE
 from lazygrad.engine.pending import WRITES
 from lazygrad.engine.pytree import LEAF
@@ -43,7 +43,7 @@ COMMON = {
     "STATE": STATE, "Tensor": Tensor,
     "ValueTensor": ValueTensor, "WATCH": WATCH, "WRITES": WRITES, "config": config,
     "empty": np.empty, "ndarray": np.ndarray, "Named": Named,
-    "same": same,
+    "same": same, "settled": settled,
     "np": np, "Call": Call, "default_graph": get_default_graph,
     "new": object.__new__,
 }  # fmt: skip
@@ -158,8 +158,9 @@ class Writer:
             raise Unbindable
         s = f"{a}s"
         self.tests += [
-            f"{a}.__class__ is Tensor", f"{a}._node is None", f"not {a}._requires_grad",
-            f"{a}._graph is None", f"({s} := {a}._storage).pending is None", f"not {s}.watched",
+            f"({a}.__class__ is Tensor or settled({a}))", f"{a}._node is None",
+            f"not {a}._requires_grad", f"{a}._graph is None",
+            f"({s} := {a}._storage).pending is None", f"not {s}.watched",
             f"{s}.array is not None", f"{s}.array.flags.num & {DENSE} == {DENSE}",
             f"{s}.shape == {arg.value.shape}",
             f"{s}.dtype is {self.name(arg.value.dtype)}",

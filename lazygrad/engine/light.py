@@ -93,6 +93,14 @@ def _fill(t: Tensor) -> None:
             t.__class__ = Tensor  # type: ignore[assignment]  # the slots are the same
 
 
+def settled(t: Any) -> bool:
+    """Make a tensor that is nothing but its value an ordinary leaf; whether it was one."""
+    if not isinstance(t, LightTensor):
+        return False
+    _fill(t)
+    return True
+
+
 def value_tensor(array: Array) -> Tensor:
     """A leaf over an array that nobody else has."""
     t = ValueTensor.__new__(ValueTensor)

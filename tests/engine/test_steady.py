@@ -320,6 +320,28 @@ def test_every_form_of_a_call_is_served(form: int) -> None:
     assert step.cache_info().hits + step.cache_info().misses >= 7
 
 
+def test_results_that_are_fed_back_are_served() -> None:
+    """Hidden states, tokens: what one turn returned is an argument of the next."""
+    loop = Loop(nn.Linear(FEATURES, CLASSES), True, False)
+
+    @lg.compute_graph
+    def step(x: Any, y: Any, hidden: Any) -> Any:
+        loop.optimizer.zero_grad()
+        loss = F.cross_entropy(loop.model(x + hidden), y)
+        loss.backward()
+        loop.optimizer.step()
+        return loss, (hidden.detach() + x) / 2
+
+    x, y = np.ones((4, FEATURES), np.float32), np.zeros(4, np.int64)
+    hidden = lg.zeros(4, FEATURES)
+    for turn in range(8):
+        if turn == 4:
+            before = served(step)
+        _, hidden = step(x, y, hidden)
+    assert served(step) == before + 4
+    np.testing.assert_array_equal(hidden.numpy(), np.full_like(x, 1 - 0.5**8))
+
+
 def test_inference_beside_training_is_served() -> None:
     loop = Loop(nn.Linear(FEATURES, CLASSES), True, False)
     act = lg.compute_graph(lambda x: loop.model(x).argmax(dim=1))

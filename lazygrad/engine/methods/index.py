@@ -45,9 +45,13 @@ class IndexMethods(Methods):
     @numpy_names
     def gather(self, dim: int, index: Any) -> Tensor:
         """out[i][j] = self[i][index[i][j]] (for dim 1)."""
-        axis, positions = self._along("gather", dim, index)
+        return self._picked(*self._along("gather", dim, index))
+
+    def _picked(self, axis: int, positions: Tensor) -> Tensor:
+        """`gather` at positions that are known to be right, because an op has found them here."""
         if not self.ndim:
-            return self.reshape(1).gather(0, positions.reshape(-1)).reshape(positions.shape)
+            flat = self.reshape(1).apply(ops.GATHER, positions.reshape(-1), axis=0)
+            return flat.reshape(positions.shape)
         return self.apply(ops.GATHER, positions, axis=axis)
 
     @numpy_names

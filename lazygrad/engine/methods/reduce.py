@@ -127,7 +127,7 @@ class ReduceMethods(Methods):
             return getattr(self, "a" + name)(dim, bool(rest[0]) if rest else keepdim)
         ranked = self.to(uint8) if self.dtype is bool_ else self
         indices = getattr(ranked, "arg" + name)(dim, True)
-        values = self.gather(normalize_axis(dim, self.ndim, f"{name}: axis"), indices)
+        values = self._picked(normalize_axis(dim, self.ndim, f"{name}: axis"), indices)
         if not (rest[0] if rest else keepdim):
             values, indices = values.squeeze(dim), indices.squeeze(dim)
         return ValuesIndices(values, indices)
@@ -322,8 +322,9 @@ class ReduceMethods(Methods):
     @numpy_names
     def sort(self, dim: int = -1, descending: bool = False, stable: bool = True) -> ValuesIndices:
         """The elements in order along `dim` and where they were: (values, indices)."""
-        indices = self.argsort(dim, descending)
-        return ValuesIndices(self.gather(dim, indices), indices)
+        axis = normalize_axis(dim, self.ndim, "sort: axis")
+        indices = self.argsort(axis, descending)
+        return ValuesIndices(self._picked(axis, indices), indices)
 
     @numpy_names
     def topk(
@@ -336,7 +337,7 @@ class ReduceMethods(Methods):
         indices = self.argsort(axis, descending=largest)
         if self.ndim:
             indices = indices.narrow(axis, 0, k)
-        return ValuesIndices(self.gather(axis, indices), indices)
+        return ValuesIndices(self._picked(axis, indices), indices)
 
     @numpy_names
     def median(self, dim: int | None = None, keepdim: bool = False) -> Any:
@@ -350,8 +351,8 @@ class ReduceMethods(Methods):
         order = self.argsort(axis)
         missing = self.isnan().sum(axis, keepdim=True)  # they come last
         place = (size - missing).where(missing > 0, (size - 1) // 2)
-        indices = order.gather(axis, place)
-        values = self.gather(axis, indices)
+        indices = order._picked(axis, place)
+        values = self._picked(axis, indices)
         if not keepdim:
             values, indices = values.squeeze(axis), indices.squeeze(axis)
         return ValuesIndices(values, indices)
