@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from lazygrad.engine.tensor import Tensor
-from lazygrad.optim.optimizer import Hyper, Moments, On, Optimizer, Scalars
+from lazygrad.optim.optimizer import Hyper, Implementation, Moments, On, Optimizer, Scalars
 
 
 def decay_share(lr: Tensor, decay: Tensor, on: On) -> Scalars:
@@ -66,6 +66,7 @@ class Adam(Optimizer):
         *,
         maximize: bool = False,
         decoupled_weight_decay: bool = False,
+        **flags: Unpack[Implementation],
     ) -> None:
         super().__init__(
             params,
@@ -78,6 +79,7 @@ class Adam(Optimizer):
                 "maximize": bool(maximize),
                 "decoupled_weight_decay": bool(decoupled_weight_decay),
             },
+            flags,
         )
 
     def moments(self, on: On) -> tuple[str, ...]:
@@ -138,8 +140,9 @@ class AdamW(Adam):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        **flags: Unpack[Implementation],
     ) -> None:
         super().__init__(
             params, lr, betas, eps, weight_decay, amsgrad,
-            maximize=maximize, decoupled_weight_decay=True,
+            maximize=maximize, decoupled_weight_decay=True, **flags,
         )  # fmt: skip

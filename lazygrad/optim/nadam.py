@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from lazygrad.engine.tensor import Tensor
 from lazygrad.optim.adam import decay_share, decayed, mean_shares, running_means
 from lazygrad.optim.group import ParamGroup
-from lazygrad.optim.optimizer import Hyper, Moments, On, Optimizer, Scalars
+from lazygrad.optim.optimizer import Hyper, Implementation, Moments, On, Optimizer, Scalars
 
 
 class NAdam(Optimizer):
@@ -40,6 +40,7 @@ class NAdam(Optimizer):
         decoupled_weight_decay: bool = False,
         *,
         maximize: bool = False,
+        **flags: Unpack[Implementation],
     ) -> None:
         super().__init__(
             params,
@@ -52,6 +53,7 @@ class NAdam(Optimizer):
                 "maximize": bool(maximize),
                 "decoupled_weight_decay": bool(decoupled_weight_decay),
             },
+            flags,
         )
 
     def moments(self, on: On) -> tuple[str, ...]:

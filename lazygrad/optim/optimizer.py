@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -101,6 +101,26 @@ class Plan:
         return found
 
 
+class Implementation(TypedDict, total=False):
+    """PyTorch's choices between implementations of a step.
+
+    They are accepted and change nothing: every step is one fused program with the same bits.
+    """
+
+    foreach: bool | None
+    fused: bool | None
+    capturable: bool
+    differentiable: bool
+
+
+def _checked_flags(name: str, flags: Implementation) -> None:
+    unknown = [f for f in flags if f not in Implementation.__annotations__]
+    if unknown:
+        raise TypeError(f"{name}() got an unexpected keyword argument {unknown[0]!r}")
+    if flags.get("differentiable"):
+        raise ArgumentError(f"{name}: steps are not differentiable; differentiable must be False")
+
+
 class Optimizer:
     """Base class of optimizers.
 
@@ -132,7 +152,10 @@ class Optimizer:
     switches: ClassVar[tuple[str, ...]] = ()
     counter_name: ClassVar[str] = "step"
 
-    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
+    def __init__(
+        self, params: Iterable[Any], defaults: dict[str, Any], flags: Implementation | None = None
+    ) -> None:
+        _checked_flags(type(self).__name__, flags or {})
         if isinstance(params, Tensor | Mapping):
             raise ArgumentTypeError(
                 "params must be an iterable of tensors or groups, got a single "

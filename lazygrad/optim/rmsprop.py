@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from lazygrad.engine.tensor import Tensor
 from lazygrad.optim.group import ParamGroup, checked
-from lazygrad.optim.optimizer import Hyper, Moments, On, Optimizer, Scalars
+from lazygrad.optim.optimizer import Hyper, Implementation, Moments, On, Optimizer, Scalars
 
 
 class RMSprop(Optimizer):
@@ -38,6 +38,7 @@ class RMSprop(Optimizer):
         centered: bool = False,
         *,
         maximize: bool = False,
+        **flags: Unpack[Implementation],
     ) -> None:
         super().__init__(
             params,
@@ -50,6 +51,7 @@ class RMSprop(Optimizer):
                 "centered": bool(centered),
                 "maximize": bool(maximize),
             },
+            flags,
         )
 
     def moments(self, on: On) -> tuple[str, ...]:
@@ -109,6 +111,7 @@ class Adagrad(Optimizer):
         eps: float = 1e-10,
         *,
         maximize: bool = False,
+        **flags: Unpack[Implementation],
     ) -> None:
         super().__init__(
             params,
@@ -122,6 +125,7 @@ class Adagrad(Optimizer):
                 ),
                 "maximize": bool(maximize),
             },
+            flags,
         )
 
     def moments(self, on: On) -> tuple[str, ...]:
@@ -177,6 +181,7 @@ class Adadelta(Optimizer):
         weight_decay: float = 0.0,
         *,
         maximize: bool = False,
+        **flags: Unpack[Implementation],
     ) -> None:
         super().__init__(
             params,
@@ -187,6 +192,7 @@ class Adadelta(Optimizer):
                 "weight_decay": weight_decay,
                 "maximize": bool(maximize),
             },
+            flags,
         )
 
     def moments(self, on: On) -> tuple[str, ...]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError
 from lazygrad.optim.group import ParamGroup
-from lazygrad.optim.optimizer import Hyper, Moments, On, Optimizer, Scalars
+from lazygrad.optim.optimizer import Hyper, Implementation, Moments, On, Optimizer, Scalars
 
 
 class SGD(Optimizer):
@@ -42,6 +42,7 @@ class SGD(Optimizer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        **flags: Unpack[Implementation],
     ) -> None:
         super().__init__(
             params,
@@ -53,6 +54,7 @@ class SGD(Optimizer):
                 "nesterov": bool(nesterov),
                 "maximize": bool(maximize),
             },
+            flags,
         )
 
     def validate(self, group: ParamGroup) -> None:

@@ -41,6 +41,19 @@ OPTIMIZERS = {
     ),
     "adadelta": lambda o, p: o.Adadelta(p),
     "adadelta_all": lambda o, p: o.Adadelta(p, lr=0.7, rho=0.8, eps=1e-4, weight_decay=0.1),
+    "adamax": lambda o, p: o.Adamax(p, lr=0.02),
+    "adamax_all": lambda o, p: o.Adamax(p, lr=0.01, betas=(0.8, 0.9), eps=1e-4, weight_decay=0.1),
+    "radam": lambda o, p: o.RAdam(p, lr=0.02),
+    "radam_decay": lambda o, p: o.RAdam(p, lr=0.02, betas=(0.8, 0.95), eps=1e-4, weight_decay=0.1),
+    "radam_decoupled": lambda o, p: o.RAdam(
+        p, lr=0.02, weight_decay=0.2, decoupled_weight_decay=True
+    ),
+    "rprop": lambda o, p: o.Rprop(p),
+    "rprop_all": lambda o, p: o.Rprop(p, lr=0.02, etas=(0.6, 1.1), step_sizes=(1e-3, 0.05)),
+    "asgd": lambda o, p: o.ASGD(p, lr=0.05),
+    "asgd_all": lambda o, p: o.ASGD(
+        p, lr=0.05, lambd=0.01, alpha=0.6, t0=5.0, weight_decay=0.1, maximize=False
+    ),
     "lion": lambda o, p: _lion(o, p, lr=0.002),
     "lion_decay": lambda o, p: _lion(o, p, lr=0.001, betas=(0.8, 0.9), weight_decay=0.5),
 }

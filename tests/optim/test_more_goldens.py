@@ -72,3 +72,23 @@ def test_lbfgs_says_what_it_needs() -> None:
     opt.step(lambda: _closure(opt, w))
     with pytest.raises(StateDictError, match="d has shape"):
         lg.optim.LBFGS([lg.nn.Parameter([1.0, 2.0])]).load_state_dict(opt.state_dict())
+
+
+@pytest.mark.parametrize("flag", ["foreach", "fused", "capturable"])
+def test_pytorch_s_choices_of_an_implementation_are_accepted(flag: str) -> None:
+    ends = []
+    for given in ({}, {flag: True}, {flag: False}):
+        w = lg.nn.Parameter([1.0, -3.0])
+        opt = lg.optim.AdamW([w], lr=0.1, **given)
+        (w * w).sum().backward()
+        opt.step()
+        ends.append(w.tolist())
+    assert ends[0] == ends[1] == ends[2] != [1.0, -3.0]
+
+
+def test_other_flags_of_optimizers_are_refused() -> None:
+    w = lg.nn.Parameter([1.0])
+    with pytest.raises(ArgumentError, match="differentiable"):
+        lg.optim.SGD([w], lr=0.1, differentiable=True)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'momentun'"):
+        lg.optim.SGD([w], lr=0.1, momentun=0.9)
