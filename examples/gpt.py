@@ -41,9 +41,10 @@ class Attention(nn.Module):
         self.c_attn = Conv1D(3 * width, width)
         self.c_proj = Conv1D(width, width)
         self.dropout, self.resid_dropout = dropout, nn.Dropout(dropout)
-        for name in ("keys", "values"):
-            kept = lg.zeros(1, heads, context, width // heads)
-            self.register_buffer(name, kept, persistent=False)
+        depth = width // heads
+        keys, values = lg.zeros(1, heads, depth, context), lg.zeros(1, heads, context, depth)
+        self.register_buffer("keys", keys, persistent=False)  # turned: read along the positions
+        self.register_buffer("values", values, persistent=False)
 
     def forward(self, x: Tensor, position: Tensor | None = None) -> Tensor:
         shape = (*x.shape[:2], self.heads, -1)
@@ -52,10 +53,10 @@ class Attention(nn.Module):
             drop = self.dropout if self.training else 0.0
             out = F.scaled_dot_product_attention(q, k, v, dropout_p=drop, is_causal=True)
         else:
-            for kept, new in ((self.keys, k), (self.values, v)):
-                kept[:, :, position] = new[:, :, 0]
-            seen = (lg.arange(self.keys.shape[2]) <= position).reshape(1, -1)
-            out = F.scaled_dot_product_attention(q, self.keys, self.values, seen)
+            self.keys[:, :, :, position] = k[:, :, 0]
+            self.values[:, :, position] = v[:, :, 0]
+            seen = (lg.arange(self.keys.shape[3]) <= position).reshape(1, -1)
+            out = F.scaled_dot_product_attention(q, self.keys.mT, self.values, seen)
         return self.resid_dropout(self.c_proj(out.transpose(1, 2).reshape(x.shape)))
 
 

@@ -179,6 +179,7 @@ def test_a_token_writes_its_own_keys_and_values_only() -> None:
     assert advance.cache_info().misses == 1
     assert [c.numpy().ctypes.data for c in caches] == places
     assert len(caches) == 4
-    assert all((c[:, :, :5] != 0).all() and (c[:, :, 5:] == 0).all() for c in caches)
+    for values in (c.mT if c.shape[2] == 32 else c for c in caches):
+        assert (values[:, :, :5] != 0).all() and (values[:, :, 5:] == 0).all()
     if uses_native():  # NumPy reads dense copies
         assert advance._last.replay._step.program.memory.arena_bytes < caches[0].nbytes
