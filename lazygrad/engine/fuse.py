@@ -2,7 +2,9 @@
 
 Nodes are walked in topological order and each joins the latest kernel among its producers, if
 that kernel takes it; else it opens one, and the reason is kept. Joining only the latest keeps the
-graph of kernels acyclic. There are three forms of kernel:
+graph of kernels acyclic. So does joining a kernel that was opened later, behind the same one: small
+values that do not fit behind a product (the gates of a cell, heads) are computed beside each other.
+There are three forms of kernel:
 
 - a *row program*: elementwise and reducing nodes. While all that it touches fits into the cache it
   is *resident* and takes anything. Beyond, it is *streamed*: rows are cut into chunks that run
@@ -134,6 +136,7 @@ class Fuser:
         self.groups: list[Group] = []
         self.waiting: dict[int, int] = {}  # node -> length of the chain that waits with it
         self.scalars: Group | None = None
+        self.behind: dict[Group, Group] = {}  # kernel -> the last one opened for its readers
         self.alone = config.no_fuse
         self._rank = 0
 
@@ -251,15 +254,32 @@ class Fuser:
                     self._join([i], self._producers(i), "its reader has no room")
                 self._add(latest, [last])
                 return
+            if not tied and self._beside(latest, unit):
+                return
             reason = self._why(latest, unit, tied)
         group = Group(ROWS, _EARLY, reason=reason)
         if any(g.rank > _EARLY for g in producers):  # early groups run in the order they came in
             group.rank = self._next()
         if self._add(group, unit):
             self.groups.append(group)
+            if latest is not None and group.rank > _EARLY:
+                self.behind[latest] = group
             return
         for i in unit:  # too much for one kernel: each finds its own place
             self._join([i], self._producers(i), reason)
+
+    def _beside(self, latest: Group, unit: list[int]) -> bool:
+        """Put nodes into the kernel behind `latest`, if they have its points and both are small."""
+        other = self.behind.get(latest)
+        if other is None:
+            return False
+        shapes = {domain_of(self.layouts, self.nodes[i]) for i in (*unit, other.nodes[0])}
+        trial = self._try(other, unit) if len(shapes) == 1 else None
+        if trial is None:
+            return False
+        made = len(other.nodes) + len(unit)
+        small = touched_bytes(trial.outside, trial.widest, made) <= CACHE
+        return small and self._add(other, unit)
 
     def _next(self) -> int:
         self._rank += 1

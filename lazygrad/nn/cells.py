@@ -1,4 +1,8 @@
-"""One step of a recurrent network: the cells, as functions of tensors and as layers."""
+"""One step of a recurrent network: the cells, as functions of tensors and as layers.
+
+A step begins behind the products with the input, which is one for all steps, and with the state
+before: `given` and `own` are what they contribute to the gates.
+"""
 
 from __future__ import annotations
 
@@ -17,47 +21,52 @@ from lazygrad.nn.parameter import Parameter
 
 State = tuple[Tensor, ...]
 Weights = tuple[Tensor | None, ...]  # input, hidden, their biases, and the projection
-Step = Callable[[Tensor, State, Weights], State]
+Step = Callable[[Tensor, Tensor, State, Weights], State]
 NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {"tanh": F.tanh, "relu": F.relu}
 
 
-def _gates(x: Tensor, h: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:
-    w_input, w_hidden, b_input, b_hidden = weights[:4]
-    assert w_input is not None and w_hidden is not None
-    return F.linear(x, w_input, b_input), F.linear(h, w_hidden, b_hidden)
+def from_input(x: Tensor, weights: Weights) -> Tensor:
+    """What rows of input contribute to the gates."""
+    weight, bias = weights[0], weights[2]
+    assert weight is not None
+    return F.linear(x, weight, bias)
+
+
+def from_hidden(h: Tensor, weights: Weights) -> Tensor:
+    """What the state before contributes to them."""
+    weight, bias = weights[1], weights[3]
+    assert weight is not None
+    return F.linear(h, weight, bias)
 
 
 def plain_step(nonlinearity: str) -> Step:
     """The step h' = f(W x + U h) (Elman 1990)."""
     function = NONLINEARITIES[nonlinearity]
 
-    def step(x: Tensor, state: State, weights: Weights) -> State:
-        from_input, from_hidden = _gates(x, state[0], weights)
-        return (function(from_input + from_hidden),)
+    def step(given: Tensor, own: Tensor, state: State, weights: Weights) -> State:
+        return (function(given + own),)
 
     return step
 
 
-def lstm_step(x: Tensor, state: State, weights: Weights) -> State:
+def lstm_step(given: Tensor, own: Tensor, state: State, weights: Weights) -> State:
     """Input, forget, cell and output gates (Hochreiter and Schmidhuber 1997, Gers et al. 2000).
 
     c' = f c + i g, h' = o tanh(c'), with a projection of h' if there is one (Sak et al. 2014).
     """
-    h, c = state
-    from_input, from_hidden = _gates(x, h, weights)
-    i, f, g, o = (from_input + from_hidden).chunk(4, 1)
+    c = state[1]
+    i, f, g, o = (given + own).chunk(4, 1)
     c = f.sigmoid() * c + i.sigmoid() * g.tanh()
     h = o.sigmoid() * c.tanh()
     projection = weights[4] if len(weights) > 4 else None
     return (h if projection is None else F.linear(h, projection)), c
 
 
-def gru_step(x: Tensor, state: State, weights: Weights) -> State:
+def gru_step(given: Tensor, own: Tensor, state: State, weights: Weights) -> State:
     """Reset, update and new gates (Cho et al. 2014): h' = n + z (h - n)."""
     h = state[0]
-    from_input, from_hidden = _gates(x, h, weights)
-    reset_x, update_x, new_x = from_input.chunk(3, 1)
-    reset_h, update_h, new_h = from_hidden.chunk(3, 1)
+    reset_x, update_x, new_x = given.chunk(3, 1)
+    reset_h, update_h, new_h = own.chunk(3, 1)
     reset, update = (reset_x + reset_h).sigmoid(), (update_x + update_h).sigmoid()
     new = (new_x + reset * new_h).tanh()
     return (new + update * (h - new),)
@@ -95,7 +104,7 @@ class _Cell(Module):
         for parameter in self.parameters():
             init.uniform_(parameter, -bound, bound)
 
-    def _step(self, x: Tensor, state: State, weights: Weights) -> State:
+    def _step(self) -> Step:
         raise NotImplementedError
 
     def _advance(self, input: Tensor, state: State | None) -> State:
@@ -116,10 +125,12 @@ class _Cell(Module):
                     f"{input.shape}, got {s.shape}"
                 )
         weights = self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
-        if lead:
-            return self._step(input, state, weights)
-        rows = tuple(s.unsqueeze(0) for s in state)
-        return tuple(s.squeeze(0) for s in self._step(input.unsqueeze(0), rows, weights))
+        step = self._step()
+        if not lead:
+            input, state = input.unsqueeze(0), tuple(s.unsqueeze(0) for s in state)
+        given, own = from_input(input, weights), from_hidden(state[0], weights)
+        after = step(given, own, state, weights)
+        return after if lead else tuple(s.squeeze(0) for s in after)
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         """(batch, input_size) and the state before to the state after."""
@@ -155,8 +166,8 @@ class RNNCell(_Cell):
         self.nonlinearity = nonlinearity
         super().__init__(input_size, hidden_size, bias, device, dtype)
 
-    def _step(self, x: Tensor, state: State, weights: Weights) -> State:
-        return plain_step(self.nonlinearity)(x, state, weights)
+    def _step(self) -> Step:
+        return plain_step(self.nonlinearity)
 
     def extra_repr(self) -> str:
         """PyTorch's."""
@@ -175,8 +186,8 @@ class LSTMCell(_Cell):
 
     gates, states = 4, 2
 
-    def _step(self, x: Tensor, state: State, weights: Weights) -> State:
-        return lstm_step(x, state, weights)
+    def _step(self) -> Step:
+        return lstm_step
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         """(batch, input_size) and (h, c) to the next (h, c)."""
@@ -188,5 +199,5 @@ class GRUCell(_Cell):
 
     gates = 3
 
-    def _step(self, x: Tensor, state: State, weights: Weights) -> State:
-        return gru_step(x, state, weights)
+    def _step(self) -> Step:
+        return gru_step

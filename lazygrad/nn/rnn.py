@@ -1,7 +1,8 @@
 """Recurrent networks: layers of cells, in one or both directions, over padded or packed input.
 
 The steps are unrolled into the graph, so they fuse and differentiate as anything else does; a
-packed sequence only makes later steps smaller.
+packed sequence only makes later steps smaller. The product with the input is one for all steps, and
+so are the gradients of all weights.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, ClassVar
 
 from lazygrad.dtypes import DTypeLike
 from lazygrad.engine.functions import cat, stack
+from lazygrad.engine.shared import share_products
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError, ShapeError
 from lazygrad.nn import functional as F
@@ -21,26 +23,31 @@ from lazygrad.nn.cells import (
     State,
     Step,
     Weights,
+    from_hidden,
+    from_input,
     gru_step,
     lstm_step,
     plain_step,
 )
 from lazygrad.nn.linear import blank
 from lazygrad.nn.module import Module
-from lazygrad.nn.utils.rnn import PackedSequence, joined, steps_of
+from lazygrad.nn.utils.rnn import PackedSequence
 
 
 def walk(
-    step: Step, weights: Weights, inputs: Sequence[Tensor], state: State
+    step: Step, weights: Weights, joined: Tensor, inputs: Sequence[Tensor], state: State
 ) -> tuple[list[Tensor], State]:
     """Run a cell over steps whose number of rows may fall (forwards) or grow (backwards).
 
-    Rows of `state` enter when their first step comes and leave with their last one.
+    `inputs` are the parts of `joined` that each step adds to its gates. Rows of `state` enter when
+    their first step comes and leave with their last one.
     """
-    full, rows = state, inputs[0].shape[0]
+    begin, full, rows = state, state, inputs[0].shape[0]
     state = tuple(_top(s, rows) for s in state)
     outputs: list[Tensor] = []
     finished: list[State] = []
+    before: list[Tensor] = []
+    products: list[Tensor] = []
     for x in inputs:
         now = x.shape[0]
         if now < rows:
@@ -49,12 +56,18 @@ def walk(
         elif now > rows:
             state = tuple(cat([s, f[rows:now]]) for s, f in zip(state, full, strict=True))
         rows = now
-        state = step(x, state, weights)
+        before.append(state[0])
+        products.append(from_hidden(state[0], weights))
+        state = step(x, products[-1], state, weights)
         outputs.append(state[0])
     if finished:
         parts = [state, *reversed(finished)]
         state = tuple(cat(list(pieces)) for pieces in zip(*parts, strict=True))
-    return outputs, state
+    weight, projection = weights[1], [w for w in weights[4:] if w is not None]
+    assert weight is not None
+    reads = [joined, *begin, *projection]
+    tied = share_products(weight, weights[3], before, products, reads, [*outputs, *state])
+    return tied[: len(outputs)], tuple(tied[len(outputs) :])
 
 
 def _top(x: Tensor, rows: int) -> Tensor:
@@ -142,23 +155,26 @@ class _Recurrent(Module):
                 )
         return found
 
-    def _layers(self, steps: list[Tensor], start: State) -> tuple[list[Tensor], State]:
-        """All layers over the steps; the outputs of the last one, and the states of all."""
+    def _layers(self, x: Tensor, sizes: Sequence[int], start: State) -> tuple[Tensor, State]:
+        """All layers over the rows of all steps; the outputs of the last one, all final states.
+
+        `sizes` are the numbers of rows of the steps, which stand one after the other.
+        """
         step = self._step()
         ends: list[State] = []
         for layer in range(self.num_layers):
             if layer and self.dropout and self.training:
-                steps = [F.dropout(x, self.dropout) for x in steps]
+                x = F.dropout(x, self.dropout)
             found = []
             for direction, suffix in enumerate(self._suffixes(layer)):
                 state = tuple(h[len(ends)] for h in start)
-                inputs = steps[::-1] if direction else steps
-                outputs, end = walk(step, self._weights(suffix), inputs, state)
-                found.append(outputs[::-1] if direction else outputs)
+                weights, way = self._weights(suffix), -1 if direction else 1
+                joined = from_input(x, weights)
+                outputs, end = walk(step, weights, joined, joined.split(list(sizes))[::way], state)
+                found.append(cat(outputs[::way]))
                 ends.append(end)
-            both = zip(*found, strict=True)
-            steps = [cat([a, b], 1) for a, b in both] if len(found) == 2 else found[0]
-        return steps, tuple(stack(list(parts)) for parts in zip(*ends, strict=True))
+            x = cat(found, 1) if len(found) == 2 else found[0]
+        return x, tuple(stack(list(parts)) for parts in zip(*ends, strict=True))
 
     def _run(self, input: Tensor | PackedSequence, hx: State | None) -> tuple[Any, State]:
         name = type(self).__name__
@@ -171,19 +187,22 @@ class _Recurrent(Module):
             )
         if isinstance(input, PackedSequence):
             start = self._start(hx, data, input.batch_sizes[0], True)
-            outputs, end = self._layers(steps_of(input), _ordered(start, input.sorted_indices))
-            return joined(outputs, input), _ordered(end, input.unsorted_indices)
+            first = _ordered(start, input.sorted_indices)
+            rows, end = self._layers(data, input.batch_sizes, first)
+            return input._replace(data=rows), _ordered(end, input.unsorted_indices)
         has_batch = input.ndim == 3
         x = input if has_batch else input.unsqueeze(1)
         x = x.transpose(0, 1) if self.batch_first and has_batch else x
         if not x.shape[0]:
             raise ShapeError(f"{name}: input {input.shape} has no steps")
-        steps, end = self._layers(
-            list(x.unbind(0)), self._start(hx, x, x.shape[1], has_batch)
+        time, batch = x.shape[:2]
+        rows, end = self._layers(
+            x.flatten(0, 1), [batch] * time, self._start(hx, x, batch, has_batch)
         )  # fmt: skip
         if not has_batch:
-            return stack([s.squeeze(0) for s in steps]), tuple(h.squeeze(1) for h in end)
-        return stack(steps, 1 if self.batch_first else 0), end
+            return rows, tuple(h.squeeze(1) for h in end)
+        output = rows.reshape((time, batch, rows.shape[1]))
+        return (output.transpose(0, 1) if self.batch_first else output), end
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """(time, batch, input_size) to the outputs of the last layer and the final state."""

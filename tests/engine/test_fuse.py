@@ -8,6 +8,7 @@ from lazygrad.config import config
 from lazygrad.dtypes import bfloat16, float16, float32, float64, int64
 from lazygrad.engine.frozen import FrozenGraph
 from lazygrad.engine.program import Program, compile_graph
+from lazygrad.ops.contract import MATMUL
 from lazygrad.ops.elementwise import (
     ADD,
     CAST,
@@ -24,7 +25,7 @@ from lazygrad.ops.elementwise import (
     TANH,
 )
 from lazygrad.ops.logic import EQ, LE, WHERE
-from lazygrad.ops.movement import EXPAND, RESHAPE
+from lazygrad.ops.movement import EXPAND, RESHAPE, SLICE
 from lazygrad.ops.reduce import MAX
 from lazygrad.ops.sort import CUMSUM
 from lazygrad.runtime.kernel import Contract, Extern, Map, Reduce
@@ -271,3 +272,15 @@ def test_no_fuse_gives_a_kernel_to_each_node() -> None:
     frozen = g.finish([g(DIV, e, s)])
     with config.override(no_fuse=True):
         assert len(compile_graph(frozen).kernels) == 5
+
+
+def test_small_values_behind_a_product_are_computed_beside_each_other() -> None:
+    """The gates of a cell are slices of a product, so they are no epilogue of it."""
+    g = GraphBuilder()
+    product = g(MATMUL, g.data((4, 3)), g.data((3, 6)))
+    left = g(TANH, g(SLICE, product, starts=(0, 0), stops=(4, 3), steps=(1, 1)))
+    right = g(EXP, g(SLICE, product, starts=(0, 3), stops=(4, 6), steps=(1, 1)))
+    rows = g(SLICE, product, starts=(0, 0), stops=(2, 6), steps=(1, 1))
+    other = g(SQRT, g(MUL, rows, rows))  # other points: a kernel of its own
+    program = compiled(g.finish([g(ADD, left, right), other]))
+    assert [len(k.nodes) for k in program.kernels] == [1, 3, 2]
