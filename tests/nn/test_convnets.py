@@ -75,3 +75,23 @@ def test_every_kernel_computes_what_the_reference_computes() -> None:
     with config.override(validate=True):
         step, batch = make_step(2)
         assert np.isfinite(step(*batch).item())
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        lambda x: F.max_pool2d(x, 3, 2, 1), lambda x: F.max_pool2d(x, 2, ceil_mode=True),
+        lambda x: F.avg_pool2d(x, 3, 2), lambda x: F.adaptive_avg_pool2d(x, 1),
+    ],
+    ids=["overlapping", "side by side", "mean", "global mean"],
+)  # fmt: skip
+def test_pooling_and_its_gradient_are_machine_code(pool) -> None:
+    @lg.compute_graph
+    def gradient(x):
+        return lg.grad(pool(x).square().sum(), x)[0]
+
+    x = lg.tensor(np.random.default_rng(0).standard_normal((2, 3, 9, 9)), requires_grad=True)
+    for _ in range(2):
+        gradient(x).numpy()
+    program = gradient._last.replay.body.program
+    assert {r["executor"] for r in program.explain_rows() if r["kernel"]} == {"native"}

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import product
 
-from lazygrad.dtypes import int64
+from lazygrad.dtypes import bool_, int64
 from lazygrad.ops.attention import ATTENTION, ATTENTION_BACK
 from lazygrad.ops.effect import CHECK_INDEX
 from lazygrad.ops.index import GATHER, INDEX, INDEX_PUT, SCATTER
@@ -19,6 +20,7 @@ from lazygrad.ops.movement import CAT, PAD, SLICE_SET
 from lazygrad.ops.opdef import OpDef
 from lazygrad.ops.random import PHILOX
 from lazygrad.ops.scalar_math import Instr, Recorder, Ref
+from lazygrad.ops.windows import FOLD
 from lazygrad.runtime.kernel import Access, Body, Extern, Grid, Kernel, Map, Scratch, Store
 from lazygrad.runtime.native.attention import attention_units
 from lazygrad.runtime.native.checks import check_units
@@ -27,9 +29,10 @@ from lazygrad.runtime.native.philox import philox_units
 from lazygrad.runtime.native.rows import row_units
 from lazygrad.runtime.native.scatter import Part, scatter_unit
 from lazygrad.runtime.native.unit import Unit, Unsupported
-from lazygrad.shapes import Shape, broadcast, contiguous_strides
+from lazygrad.shapes import Shape, broadcast, contiguous_strides, numel
 
 Operand = tuple[Access, Shape]
+_TAPS = 64  # elements of a window, each of which is a loop in the code
 
 
 def extern_units(kernel: Kernel, stage: Extern) -> list[Unit]:
@@ -87,6 +90,50 @@ def _slice_set(kernel: Kernel, stage: Extern) -> list[Unit]:
     strides = tuple(s * step for s, step in zip(target.strides, steps, strict=True))
     to = replace(target, offset=target.offset + offset, strides=strides)
     return units + _copy(kernel, (_spread(v, shape, region), region), to)
+
+
+def _fold(kernel: Kernel, stage: Extern) -> list[Unit]:
+    """Zeros, then the elements of all windows at one place after the other, row by row."""
+    (x, shape, dtype), (target, whole, _) = stage.inputs[0], stage.output
+    attrs = stage.attributes()
+    axes, steps, dilations = attrs["axes"], attrs["steps"], attrs["dilations"]
+    counts, sizes = shape[: len(whole)], shape[len(whole) :]
+    if dtype in HALVES:
+        raise Unsupported("sums of windows in half precision")
+    if numel(sizes) > _TAPS:
+        raise Unsupported(f"the sum of windows of {numel(sizes)} elements")
+    lead = axes[0] if axes and 0 not in whole else 0
+    if any(
+        s[a] != whole[a + 1] * s[a + 1]
+        for s in (x.strides, target.strides)
+        for a in range(lead - 1)
+    ):
+        lead = 0
+    rows = numel(whole[:lead])
+    own, far = x.strides[: len(whole)], x.strides[len(whole) :]
+
+    def over(access: Access, strides: Sequence[int], offset: int) -> Access:
+        """Over rows of the leading axes, which are dense, and the axes behind them."""
+        row = strides[lead - 1] if lead else 0
+        return replace(access, strides=(row, *strides[lead:]), offset=access.offset + offset)
+
+    spread = list(target.strides)
+    for axis, step in zip(axes, steps, strict=True):
+        spread[axis] *= step
+    zero = Body((), (), (Instr("const", (), dtype, 0),))
+    maps = [Map((rows, *whole[lead:]), zero, (Store(over(target, target.strides, 0), 0),))]
+    added = (Instr("add", (0, 1), dtype),) if dtype is not bool_ else (
+        Instr("logical_or", (0, 1), dtype),
+    )  # fmt: skip
+    for place in product(*map(range, sizes)):
+        start = sum(
+            k * d * target.strides[a] for k, d, a in zip(place, dilations, axes, strict=True)
+        )
+        to = over(target, spread, start)
+        come = over(x, own, sum(k * s for k, s in zip(place, far, strict=True)))
+        body = Body((to, come), (dtype, dtype), added)
+        maps.append(Map((rows, *counts[lead:]), body, (Store(to, 2),)))
+    return _alone(kernel, *maps, rows=rows)
 
 
 def _spread(access: Access, shape: Shape, domain: Shape) -> Access:
@@ -193,6 +240,6 @@ def _write(
 
 _RULES: dict[OpDef, Callable[[Kernel, Extern], list[Unit]]] = {
     CHECK_INDEX: check_units, PHILOX: philox_units, PAD: _pad, CAT: _cat, SLICE_SET: _slice_set,
-    INDEX: _index, GATHER: _gather, INDEX_PUT: _index_put, SCATTER: _scatter,
+    FOLD: _fold, INDEX: _index, GATHER: _gather, INDEX_PUT: _index_put, SCATTER: _scatter,
     ATTENTION: attention_units, ATTENTION_BACK: attention_units,
 }  # fmt: skip
