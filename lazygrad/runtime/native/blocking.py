@@ -20,6 +20,7 @@ NEAR, FAR = 1 << 18, 1 << 20  # bytes: a part of the second-level cache, more th
 # reads comes from memory meanwhile, and smaller blocks mix the two better.
 _PANELS = 1 << 17
 _WORTH = 1 << 19  # products of elements that are worth a piece of work of their own
+READING = 16  # rows: a product of fewer takes as long as reading its other operand
 _PIECES = 4  # for each core, as many as are wanted of a large product
 
 # Cycles for each element that is copied, from a cache that is near and from further away.
@@ -140,7 +141,8 @@ def _block(
     batch: int, rows: int, columns: int, k: int, tile: Tile, pack: float, cost: float
 ) -> tuple[int, int]:
     """Rows and columns of a block: enough pieces for the workers, few repeated copies."""
-    wanted = min(_PIECES * cores(), batch * rows * columns * k // _WORTH) // batch
+    work = batch * columns * k * max(rows, READING)
+    wanted = min(_PIECES * cores(), work // _WORTH) // batch
     far = rows * columns * BYTES[tile.element] > FAR
     area = _PANELS // (32 if far and k <= 32 else 8 if far and k <= 128 else 1)  # see `_PANELS`
     limit = max(tile.columns, _PANELS // min(k + 1, SEGMENT))

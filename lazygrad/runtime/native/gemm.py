@@ -16,7 +16,7 @@ from math import prod
 from lazygrad.dtypes import BOOL, DType
 from lazygrad.ops.scalar_math import Instr
 from lazygrad.runtime.kernel import Access, Body, Contract, Kernel, Param, Scratch
-from lazygrad.runtime.native.blocking import FAR, Blocking, Kind, Side, cut
+from lazygrad.runtime.native.blocking import FAR, READING, Blocking, Kind, Side, cut
 from lazygrad.runtime.native.gemm_code import Form, Place, Source, write
 from lazygrad.runtime.native.lines import Known, Line, Pieces, joined
 from lazygrad.runtime.native.target import host
@@ -273,7 +273,7 @@ class _Lowering:
             self.far(blocking, loads),
         )  # fmt: skip
         blocks = prod(p.batch) * down * across
-        work = blocking.rows * blocking.columns * max(p.k, 1)
+        work = max(blocking.rows, READING) * blocking.columns * max(p.k, 1)
         chunk = max(1, _CHUNK // work)
         return Unit(
             ("contract", form), partial(write, form), tuple(self.buffers),
