@@ -113,6 +113,12 @@ _ELSEWHERE = {  # where PyTorch has a name and this package has it in another pl
     "autograd": "lazygrad.grad, and lazygrad.custom_vjp for autograd.Function",
     "jit": "lazygrad.compute_graph", "compile": "lazygrad.compute_graph",
     "Parameter": "lazygrad.nn.Parameter", "DataLoader": "lazygrad.data.DataLoader",
+    "backends": "lazygrad.config: there is one device, the CPU",
+    "mps": "lazygrad.config: there is one device, the CPU",
+    "FloatTensor": "lazygrad.tensor and its dtype", "LongTensor": "lazygrad.tensor and its dtype",
+    "func": "lazygrad.grad: there are no function transforms",
+    "vmap": "lazygrad.grad: there are no function transforms",
+    "distributed": "lazygrad.set_num_workers: there is no data parallelism",
 }  # fmt: skip
 
 

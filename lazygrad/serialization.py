@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from lazygrad.engine.device import check_device
 from lazygrad.engine.tensor import Tensor
-from lazygrad.errors import ArgumentTypeError, DataError
+from lazygrad.errors import ArgumentTypeError, ConfigError, DataError
 from lazygrad.ops.opdef import Array
 
 _STRUCTURE = "lazygrad.structure"
@@ -45,13 +46,19 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
         save_file(arrays, place, metadata={_STRUCTURE: structure})
 
 
-def load(path: str | os.PathLike[str]) -> Any:
+def load(
+    path: str | os.PathLike[str], map_location: Any = None, *, weights_only: bool = True
+) -> Any:
     """Read a file that `save`, or another program, wrote; tensors come back as tensors.
 
-    A truncated or damaged file raises `DataError`.
+    `map_location` may name the CPU, and `weights_only` be True: scripts for PyTorch say so. A
+    truncated or damaged file raises `DataError`.
     """
     from safetensors import SafetensorError, safe_open
 
+    check_device(map_location)
+    if not weights_only:
+        raise ConfigError("load: files hold no objects, so weights_only is always True")
     try:
         with safe_open(os.fspath(path), framework="numpy") as file:
             metadata = file.metadata() or {}

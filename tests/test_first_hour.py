@@ -178,3 +178,28 @@ def test_a_pytorch_script_gives_pytorchs_losses(decorated: str) -> None:
     names = script(text, "mlp", {})
     np.testing.assert_allclose(names["losses"], GOLDENS["mlp"]["losses"], rtol=2e-4, atol=2e-5)
     assert names["accuracy"] == pytest.approx(GOLDENS["mlp"]["accuracy"], abs=0.003)
+
+
+def test_the_arguments_of_scripts_for_a_gpu(tmp_path: Path) -> None:
+    device = lg.device("cuda" if lg.cuda.is_available() else "cpu")
+    lg.cuda.manual_seed_all(0)
+    data = TensorDataset(lg.arange(4))
+    loader = DataLoader(data, 2, pin_memory=True, num_workers=1, persistent_workers=True)
+    assert [x.tolist() for (x,) in loader] == [[0, 1], [2, 3]]
+    path = tmp_path / "weights.pt"
+    lg.save({"w": lg.ones(2)}, path)
+    assert lg.load(path, map_location=device, weights_only=True)["w"].tolist() == [1, 1]
+    with pytest.raises(lg.errors.DeviceError, match="'cuda:0'"):
+        lg.load(path, map_location="cuda:0")
+    with pytest.raises(lg.errors.ConfigError, match="weights_only"):
+        lg.load(path, weights_only=False)
+
+
+def test_an_error_inside_of_a_sequential_says_where() -> None:
+    inner = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(6, 2))
+    with pytest.raises(lg.errors.ShapeError) as caught:
+        nn.Sequential(nn.Linear(4, 3), inner)(lg.ones(1, 4))
+    assert caught.value.__notes__ == [
+        "in 2: Linear of a Sequential",
+        "in 1: Sequential of a Sequential",
+    ]

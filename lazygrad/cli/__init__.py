@@ -165,7 +165,7 @@ def show_info(args: argparse.Namespace) -> int:
         "lazygrad": lg.__version__,
         "Python": f"{platform.python_version()} on {platform.platform()}",
         "NumPy": f"{np.__version__} with {blas.get('name', 'unknown BLAS')}",
-        **{name: _version(name) for name in ("ml_dtypes", "safetensors", "graphviz")},
+        **{name: _version(name) for name in ("llvmlite", "ml_dtypes", "safetensors", "graphviz")},
         "dot": shutil.which("dot") or "not found: pictures are saved as text (install Graphviz)",
         "cores": str(_cores()),
         **{name: str(value) for name, value in settings.items()},

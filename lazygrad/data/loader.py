@@ -61,6 +61,8 @@ class DataLoader:
         Where the shuffle gets its random numbers, as in `RandomSampler`.
     prefetch_factor
         Batches read ahead per worker.
+    pin_memory, persistent_workers
+        Taken as in PyTorch and without effect: memory is the CPU's, and workers are threads.
 
     Raises `DataError` for an empty dataset, `ConfigError` for arguments that do not fit.
 
@@ -83,6 +85,8 @@ class DataLoader:
         generator: SeedSource | np.random.Generator | None = None,
         seed: int | None = None,
         prefetch_factor: int = 2,
+        pin_memory: bool = False,
+        persistent_workers: bool = False,
     ) -> None:
         _check_counts(batch_size, drop_last, num_workers, prefetch_factor)
         _check_order(dataset, batch_size, shuffle, sampler, batch_sampler, drop_last)

@@ -72,6 +72,12 @@ class cuda:
         return 0
 
     @staticmethod
+    def manual_seed(seed: int) -> None:
+        """Do nothing, as PyTorch without a GPU; `lg.manual_seed` seeds everything there is."""
+
+    manual_seed_all = manual_seed
+
+    @staticmethod
     def synchronize() -> None:
         """Raise `DeviceError`: there is no GPU."""
         raise DeviceError("no CUDA device: this version computes on the CPU only")

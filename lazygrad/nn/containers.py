@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any, Generic, Self, TypeVar, overload
 
 from lazygrad.engine.tensor import Tensor
-from lazygrad.errors import IndexOutOfRangeError
+from lazygrad.errors import IndexOutOfRangeError, LazygradError
 from lazygrad.nn.module import Module
 from lazygrad.nn.parameter import Parameter
 
@@ -139,9 +139,13 @@ class Sequential(_Numbered[Module]):
             self._renumber(list(self))
 
     def forward(self, input: Any) -> Any:
-        """Each module on what the one before returned."""
-        for module in self:
-            input = module(input)
+        """Each module on what the one before returned; an error is told where it came up."""
+        for name, module in self._entries_of().items():
+            try:
+                input = module(input)
+            except LazygradError as error:
+                error.add_note(f"in {name}: {type(module).__name__} of a {type(self).__name__}")
+                raise
         return input
 
 
