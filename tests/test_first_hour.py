@@ -195,6 +195,17 @@ def test_the_arguments_of_scripts_for_a_gpu(tmp_path: Path) -> None:
         lg.load(path, weights_only=False)
 
 
+def test_methods_of_tensors_on_data_say_what_to_write_instead() -> None:
+    layer = nn.Linear(2, 2)
+    with pytest.raises(AttributeError, match=r"use the tensor: .*no_grad\(\): p.zero_\(\)"):
+        layer.bias.data.zero_()
+    for init in (nn.init.zeros_, nn.init.normal_):
+        with pytest.raises(TypeError, match=r"the parameter itself, not its \.data"):
+            init(layer.bias.data)
+    layer.bias.data = np.zeros(2)
+    assert layer.bias.tolist() == [0, 0]
+
+
 def test_an_error_inside_of_a_sequential_says_where() -> None:
     inner = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(6, 2))
     with pytest.raises(lg.errors.ShapeError) as caught:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lazygrad.dtypes import DType, as_dtype
-from lazygrad.errors import GraphReleasedError, ShapeError
+from lazygrad.errors import GraphReleasedError, ShapeError, UnknownAttributeError
 from lazygrad.ops.opdef import Array, OpDef
 from lazygrad.ops.source import DATA
 from lazygrad.shapes import Shape
@@ -264,6 +264,14 @@ class ReadOnly(np.ndarray):
     __ior__ = _replaced("__ior__")
     __ixor__ = _replaced("__ixor__")
     __imatmul__ = _replaced("__imatmul__")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # a protocol that somebody probes for
+            raise AttributeError(name)
+        raise UnknownAttributeError(
+            f".data is a read-only NumPy array, which has no {name!r}; use the tensor: p.detach(),"
+            " nn.init.zeros_(p), `with lg.no_grad(): p.zero_()`, or assign: p.data = array"
+        )
 
     def __repr__(self) -> str:
         return repr(self.view(np.ndarray))

@@ -14,7 +14,7 @@ from lazygrad.engine.creation import rand, randn
 from lazygrad.engine.modes import no_grad
 from lazygrad.engine.random import Generator, default_generator
 from lazygrad.engine.tensor import Tensor
-from lazygrad.errors import ArgumentError, ShapeError, nearest
+from lazygrad.errors import ArgumentError, ArgumentTypeError, ShapeError, nearest
 from lazygrad.shapes import numel
 
 _GAINS = {
@@ -48,7 +48,16 @@ def fan_in_and_out(tensor: Tensor) -> tuple[int, int]:
     return tensor.shape[1] * field, tensor.shape[0] * field
 
 
+def _check(tensor: Tensor) -> None:
+    if not isinstance(tensor, Tensor):
+        raise ArgumentTypeError(
+            f"nn.init writes into a tensor, got {type(tensor).__name__}; pass the parameter itself,"
+            " not its .data, which is an array"
+        )
+
+
 def _fill(tensor: Tensor, value: Tensor) -> Tensor:
+    _check(tensor)
     with no_grad():
         return tensor.assign_(value)
 
@@ -70,12 +79,14 @@ def constant_(tensor: Tensor, val: float) -> Tensor:
     >>> lg.nn.init.constant_(lg.zeros(2), 0.5)
     tensor([0.5000, 0.5000])
     """
+    _check(tensor)
     tensor.data = np.full(tensor.shape, val, tensor.dtype.dtype)
     return tensor
 
 
 def eye_(tensor: Tensor) -> Tensor:
     """The identity matrix."""
+    _check(tensor)
     if tensor.ndim != 2:
         raise ShapeError(f"eye_ takes a matrix, got {tensor.shape}")
     tensor.data = np.eye(*tensor.shape, dtype=tensor.dtype.dtype)
