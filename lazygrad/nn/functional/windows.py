@@ -1,9 +1,7 @@
 """What convolution and pooling have in common: sizes per dimension, and sliding windows.
 
-Both read `Tensor._windows`, a view that only changes strides. A convolution is then one matrix
-product of its windows with the weights (a batch of products with groups), its input gradient the
-fold of another: no operation of its own, so a compiler that reads windows in place needs to know
-nothing about convolution.
+Pooling reads `Tensor._windows`, a view that only changes strides; so does what a convolution is
+expanded to (`ops/conv.py`), one matrix product of its windows with the weights.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from lazygrad.runtime.native import pack
 from lazygrad.runtime.native.lines import Known, Line, Walker
 from lazygrad.runtime.native.llvm import Function, Index, Value
 from lazygrad.runtime.native.nest import Operand, emit_map
+from lazygrad.runtime.native.panels import Factor, Packer
 from lazygrad.runtime.native.tiles import (
     BYTES,
     SEGMENT,
@@ -97,18 +98,6 @@ class _Block:
     columns: Index
 
 
-@dataclass(frozen=True, slots=True)
-class _Factor:
-    """A factor: its axes, the address of its first element, and where in it the block begins."""
-
-    pointer: Value
-    outer: Line
-    inner: Line
-    start: Index = 0
-    at: Index = 0
-    scattered: bool = False
-
-
 def write(form: Form, name: str) -> Function:
     """The function of a unit."""
     return _Writer(form, name).write()
@@ -123,6 +112,8 @@ class _Writer:
         self.words = {w: self.frame.word(k) for k, w in enumerate(form.words)}
         self.bases = [self.frame.pointer(k) for k in range(form.buffers)]
         self.walker = Walker(self.f, self.number)
+        places = self.room("right_inner") if form.how == "spread" else None
+        self.packer = Packer(self.walker, form.tile, form.how, places)
 
     def write(self) -> Function:
         with self.f.loop(self.frame.lo, self.frame.hi) as number:
@@ -140,10 +131,7 @@ class _Writer:
 
     def at(self, base: Value, *steps: tuple[Index, Index]) -> Value:
         """An address: a base and positions times strides."""
-        total: Index = 0
-        for position, stride in steps:
-            total = self.f.add(total, self.f.mul(position, stride))
-        return self.f.gep(self.element, base, total)
+        return self.walker.at(self.element, base, *steps)
 
     def operand(self, place: Place, batch: Sequence[Index], outer: Index, inner: Index) -> Operand:
         """An access from a point on, over an axis of extent 1 for each of the batch, and two."""
@@ -234,7 +222,7 @@ class _Writer:
         left, right = self.factor(block, first=True), self.factor(block, first=False)
         if self.form.how != "direct":
             with self.segments() as (at, depth, _):
-                self.pack(block, right, at, depth, self.panels(at))
+                self.packer.pack(right, block.columns, at, depth, self.panels(at))
         rows = self.rows_of(block, left)
         steps = self.steps_of(left, 0, self.words["k"])
         with (
@@ -253,20 +241,20 @@ class _Writer:
             right = self.factor(block, False, at, depth)
             start: Index = 0
             if form.how != "direct":
-                self.pack(block, right, start, depth, self.room("panels"))
+                self.packer.pack(right, block.columns, start, depth, self.room("panels"))
             steps = self.steps_of(left, start, depth)
             with f.loop(0, block.rows, self.tile.rows) as i:
                 line = self.lines_from(left, rows, i, start)
                 self.strip(block, i, line, steps, right, start, depth, replace(target, add=more))
 
-    def rows_of(self, block: _Block, left: _Factor) -> Value | None:
+    def rows_of(self, block: _Block, left: Factor) -> Value | None:
         """A table of where the rows of the block are, if they are nowhere regular."""
         if not left.scattered:
             return None
         memory = self.room("left_outer")
         return self.walker.table(memory, left.outer, left.start, block.rows)
 
-    def steps_of(self, left: _Factor, at: Index, depth: Index) -> Index | Table:
+    def steps_of(self, left: Factor, at: Index, depth: Index) -> Index | Table:
         """How the elements of a row follow each other."""
         if not left.scattered:
             return self.number(left.inner.step)
@@ -274,7 +262,7 @@ class _Writer:
         return Table(self.walker.table(memory, left.inner, self.f.add(left.at, at), depth))
 
     def lines_from(
-        self, left: _Factor, rows: Value | None, i: Value, at: Index
+        self, left: Factor, rows: Value | None, i: Value, at: Index
     ) -> Callable[[Index], Value]:
         """The address of each row of the strip that begins at row `i`."""
         f = self.f
@@ -295,7 +283,7 @@ class _Writer:
 
     def strip(
         self, block: _Block, i: Value, line: Callable[[Index], Value], steps: Index | Table,
-        right: _Factor, at: Index, depth: Value, target: Target,
+        right: Factor, at: Index, depth: Value, target: Target,
     ) -> None:  # fmt: skip
         """The tiles of a strip of rows, for terms that begin at `at`."""
         f, tile = self.f, self.tile
@@ -340,81 +328,9 @@ class _Writer:
             for byte in lines_of(tile.columns * place.dtype.itemsize):
                 f.prefetch(f.gep("i8", line, byte), 2, write=True)
 
-    def pack(self, block: _Block, right: _Factor, at: Index, depth: Value, panels: Value) -> None:
-        """The operand along the lanes, from the inner position `at` on, in panels."""
-        f, tile = self.f, self.tile
-        places = None
-        if self.form.how == "spread":
-            memory = self.room("right_inner")
-            places = self.walker.table(memory, right.inner, f.add(right.at, at), depth)
-        with f.loop(0, block.columns, tile.columns) as j:
-            width = f.i64(f.min(tile.columns, f.sub(block.columns, j)))
-            panel = f.gep(self.element, panels, f.mul(j, depth))
-            if places is not None:
-                self.spread(right, j, width, places, depth, panel)
-            elif right.scattered:
-                self.pack_runs(right, j, width, at, depth, panel)
-            else:
-                outer, inner = self.number(right.outer.step), self.number(right.inner.step)
-                source = self.at(right.pointer, (j, outer), (at, inner))
-                self.copy(source, outer, inner, panel, width, depth)
-
-    def copy(
-        self, source: Value, outer: Index, inner: Index, panel: Value, width: Index, depth: Index
-    ) -> None:
-        """Elements with one stride along each axis to a panel, or to a part of one."""
-        f, how = self.f, self.form.how
-        step, outer, inner = f.i64(self.tile.columns), f.i64(outer), f.i64(inner)
-        width, depth = f.i64(width), f.i64(depth)
-        if how == "transpose":
-            f.call_internal(
-                pack.transpose(self.element), source, outer, panel, step, width, depth
-            )  # fmt: skip
-        elif how == "copy":
-            copy = pack.copy(self.element, self.tile.lanes)
-            f.call_internal(copy, source, inner, panel, step, depth, width)
-        else:
-            copy = pack.gather(self.element)
-            f.call_internal(copy, source, inner, panel, step, depth, width, outer)
-
-    def pack_runs(
-        self, right: _Factor, j: Value, width: Index, at: Index, depth: Index, panel: Value
-    ) -> None:
-        """A panel, run by run along both axes."""
-        f, walker = self.f, self.walker
-        outer, inner = self.number(right.outer.step), self.number(right.inner.step)
-        with (
-            walker.runs(right.inner, f.add(right.at, at), depth) as (below, deep, down),
-            walker.runs(right.outer, f.add(right.start, j), width) as (left, wide, across),
-        ):
-            source = f.gep(self.element, right.pointer, f.add(down, across))
-            target = f.add(f.mul(below, self.tile.columns), left)
-            self.copy(source, outer, inner, f.gep(self.element, panel, target), wide, deep)
-
-    def spread(
-        self, right: _Factor, j: Value, width: Index, places: Value, depth: Value, panel: Value
-    ) -> None:
-        """A panel, run by run along the lanes and, from a table, along the inner axis."""
-        f, lanes = self.f, self.tile.lanes
-        step = right.outer.step
-        known = step if isinstance(step, int) and lanes > 1 else 0
-        part = pack.spread(self.element, lanes, known)
-        start = f.add(right.start, j)
-        with (
-            self.walker.runs(right.outer, start, width) as (before, length, place),
-            f.loop(0, length, lanes) as i,
-        ):
-            source = self.at(right.pointer, (1, place), (i, self.number(step)))
-            target = f.gep(self.element, panel, f.add(before, i))
-            count = f.i64(f.min(lanes, f.sub(length, i)))
-            f.call_internal(
-                part, source, places, target, f.i64(self.tile.columns), depth, count,
-                f.i64(self.number(step)),
-            )  # fmt: skip
-
     # factors
 
-    def factor(self, block: _Block, first: bool, at: Index = 0, depth: Index = 0) -> _Factor:
+    def factor(self, block: _Block, first: bool, at: Index = 0, depth: Index = 0) -> Factor:
         """A factor of the block from the inner position `at` on, where it lies or computed."""
         form = self.form
         source = form.first if first else form.second
@@ -425,14 +341,14 @@ class _Writer:
         place = source.places[0]
         if source.scattered:
             base = self.operand(place, block.batch, 0, 0)
-            return _Factor(base.pointer, place.outer, place.inner, start, at, True)
+            return Factor(base.pointer, place.outer, place.inner, start, at, True)
         operand = self.operand(place, block.batch, start, at)
-        return _Factor(operand.pointer, place.outer, place.inner)
+        return Factor(operand.pointer, place.outer, place.inner)
 
     def made(
         self, block: _Block, source: Source, first: bool, is_left: bool, start: Index, at: Index,
         depth: Index,
-    ) -> _Factor:  # fmt: skip
+    ) -> Factor:  # fmt: skip
         """A factor that a body computes, for one segment, into working memory."""
         f, form, walker = self.f, self.form, self.walker
         name = "left" if first else "right"
@@ -465,7 +381,7 @@ class _Writer:
                 f, (*(1 for _ in still), *extents), body, loads, [(target, value)],
                 (*block.batch, *origin),
             )  # fmt: skip
-        return _Factor(memory, *lines)
+        return Factor(memory, *lines)
 
     # the result
 

@@ -61,6 +61,13 @@ class Walker:
     def __init__(self, f: Function, number: Callable[[Known], Index]) -> None:
         self.f, self.number = f, number
 
+    def at(self, element: str, base: Value, *steps: tuple[Index, Index]) -> Value:
+        """An address: a base and positions times strides."""
+        total: Index = 0
+        for position, stride in steps:
+            total = self.f.add(total, self.f.mul(position, stride))
+        return self.f.gep(element, base, total)
+
     def place(self, line: Line, position: Index) -> Index:
         """How many elements lie before a position."""
         f, number = self.f, self.number
