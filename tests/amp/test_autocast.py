@@ -161,6 +161,21 @@ def test_masters_stay_float32_and_so_do_their_gradients():
     np.testing.assert_allclose(layer.weight.grad.numpy(), np.tile(rows, (3, 1)), atol=2**-8)
 
 
+def test_a_backward_pass_inside_casts_nothing():
+    """Neither the products of a forward pass in float32, nor exponentials of one in half."""
+
+    def gradients(inside):
+        w, h = lg.tensor(X, requires_grad=True), lg.tensor(X, dtype=HALF, requires_grad=True)
+        loss = (w @ (w * w).T).sum() + h.erf().sum()
+        with lg.autocast("cpu", enabled=inside):
+            loss.backward()
+        return w.grad, h.grad
+
+    for inside, outside in zip(gradients(True), gradients(False), strict=True):
+        assert inside.dtype is outside.dtype
+        assert np.array_equal(inside.numpy(), outside.numpy())
+
+
 def test_a_backward_pass_inside_is_the_same():
     def gradients(inside):
         w = lg.tensor(X, requires_grad=True)
@@ -195,13 +210,15 @@ def test_a_checkpoint_is_computed_again_in_the_same_precision(captured):
     assert np.array_equal(gradient(True), gradient(False))
 
 
-def test_an_optimizer_inside_steps_in_the_dtype_of_its_parameters():
+@pytest.mark.parametrize("dtype", [SINGLE, HALF])
+def test_an_optimizer_inside_steps_in_the_dtype_of_its_parameters(dtype):
     def trained(inside):
-        w = nn.Parameter(X)
+        w = nn.Parameter(x(dtype))
         optimizer = lg.optim.AdamW([w], lr=0.1)
-        w.grad = lg.tensor(X)
+        w.grad = x(dtype)
         with lg.autocast("cpu", enabled=inside):
-            nn.utils.clip_grad_norm_([w], 0.1)
+            norm = nn.utils.clip_grad_norm_([w], 0.1)
+            assert norm.dtype is dtype
             optimizer.step()
         return w.tolist()
 

@@ -32,6 +32,14 @@ def test_values_and_two_gradients_are_those_of_pytorch(name):
         np.testing.assert_allclose(values, GOLDENS[f"{name}/{part}"], rtol=1e-9, atol=1e-12)
 
 
+def test_the_gradient_of_a_product_with_two_zeros_at_one_place():
+    t, index = lg.ones(2, requires_grad=True), lg.tensor([0, 0, 0, 1, 1])
+    source = lg.tensor([0.0, 0.0, 2.0, 0.0, 3.0], requires_grad=True)
+    t.scatter_reduce(0, index, source, "prod").sum().backward()
+    assert source.grad.tolist() == [0, 0, 0, 3, 0]
+    assert t.grad.tolist() == [0, 0]
+
+
 @pytest.mark.parametrize("name", ["scatter_reduce_amax_False", "cumprod_zeros", "masked_scatter"])
 def test_captured_equals_uncaptured(name):
     plain, captured = cases.run(lg, name), cases.run(lg, name, wrap=lg.compute_graph)
@@ -162,6 +170,8 @@ def test_values_written_through_a_mask(captured):
     if captured:
         with pytest.raises(IndexOutOfRangeError, match=r"masked write of 3 values: .* elements 6"):
             call(t, mask | True, values).numpy()
+        with pytest.raises(IndexOutOfRangeError, match=r"masked write of 3 values: .* elements 0"):
+            call(t, mask & False, values).numpy()
 
 
 def test_masked_scatter_needs_enough_values():
