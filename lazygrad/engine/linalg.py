@@ -1,4 +1,4 @@
-"""`lazygrad.linalg`: norms, inverses and factorizations of (batches of) matrices.
+"""`lazygrad.linalg`: inverses and factorizations of (batches of) matrices; `norms.py` has the rest.
 
 Everything takes float32 or float64 tensors (..., rows, columns). Whether a matrix is singular is
 known when the program runs: then it raises `LinalgError` naming the user's line, before any state
@@ -8,11 +8,10 @@ is written. The ops, with their gradients, are in `ops/linalg.py`.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lazygrad.dtypes import DTypeLike, finfo, int32
+from lazygrad.dtypes import finfo, int32
 from lazygrad.engine.methods.base import Methods
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.precision import in_precision
@@ -20,15 +19,14 @@ from lazygrad.errors import ArgumentError, ArgumentTypeError, ShapeError, neares
 from lazygrad.ops import linalg as ops
 from lazygrad.ops.factors import factors, factors_and_status, of_matrices
 from lazygrad.ops.opdef import Precision
-from lazygrad.shapes import Axes, normalize_axes, normalize_axis
 
 if TYPE_CHECKING:
     from lazygrad.engine.tensor import Tensor
 
 __all__ = [
-    "cholesky", "cholesky_ex", "cond", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv",
-    "inv_ex", "matmul", "matrix_norm", "matrix_power", "matrix_rank", "multi_dot", "norm", "pinv",
-    "qr", "slogdet", "solve", "solve_triangular", "svd", "svdvals", "vecdot", "vector_norm",
+    "cholesky", "cholesky_ex", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "inv_ex",
+    "matmul", "matrix_power", "multi_dot", "pinv", "qr", "slogdet", "solve", "solve_triangular",
+    "svd", "svdvals", "vecdot",
 ]  # fmt: skip
 
 
@@ -75,7 +73,8 @@ class CholeskyEx(NamedTuple):
     info: Tensor
 
 
-def _tensor(name: str, A: Any) -> Tensor:
+def as_tensor(name: str, A: Any) -> Tensor:
+    """The operand of `linalg.name`: a tensor, in float32 where autocast has made it half."""
     if not isinstance(A, Methods):
         raise ArgumentTypeError(f"linalg.{name} takes tensors, got {type(A).__name__}")
     found: Tensor = A._self
@@ -85,100 +84,9 @@ def _tensor(name: str, A: Any) -> Tensor:
 
 
 def _square(name: str, A: Any) -> Tensor:
-    found = _tensor(name, A)
+    found = as_tensor(name, A)
     of_matrices(name, found, square=True)
     return found
-
-
-# norms
-
-
-def vector_norm(
-    x: Tensor, ord: float = 2, dim: Axes = None, keepdim: bool = False,
-    *, dtype: DTypeLike | None = None,
-) -> Tensor:  # fmt: skip
-    """The p-norm of all elements, or over `dim`; `ord` is any number, inf or -inf.
-
-    >>> import lazygrad as lg
-    >>> lg.linalg.vector_norm(lg.tensor([[3.0, 0.0], [0.0, 4.0]]))
-    tensor(5.)
-    """
-    x = _tensor("vector_norm", x)
-    if isinstance(ord, bool | str) or ord is None:
-        raise ArgumentError(f"linalg.vector_norm: ord must be a number, got {ord!r}")
-    return (x if dtype is None else x.to(dtype)).norm(ord, dim, keepdim)
-
-
-_MATRIX_ORDS = ("'fro'", "'nuc'", "inf", "-inf", "1", "-1", "2", "-2")
-
-
-def matrix_norm(
-    A: Tensor, ord: float | str = "fro", dim: Sequence[int] = (-2, -1), keepdim: bool = False,
-    *, dtype: DTypeLike | None = None,
-) -> Tensor:  # fmt: skip
-    """A norm of matrices over two dimensions.
-
-    "fro" is the root of the sum of squares, "nuc" the sum of singular values, 2 and -2 the largest
-    and smallest one, 1 and -1 (inf and -inf) the largest and smallest sum over a column (row).
-
-    >>> import lazygrad as lg
-    >>> lg.linalg.matrix_norm(lg.tensor([[1.0, 2.0], [3.0, 4.0]]), 1)
-    tensor(6.)
-    """
-    A = _tensor("matrix_norm", A)
-    A = A if dtype is None else A.to(dtype)
-    if A.ndim < 2 or len(dim) != 2:
-        raise ShapeError(f"linalg.matrix_norm: two dimensions, got {dim} of shape {A.shape}")
-    row, column = (normalize_axis(d, A.ndim, "linalg.matrix_norm: dim") for d in dim)
-    if row == column:
-        raise ShapeError(f"linalg.matrix_norm: dim {tuple(dim)} names one dimension twice")
-    if ord == "fro":
-        return A.norm(2, (row, column), keepdim)
-    if ord in (1, -1, math.inf, -math.inf):
-        along, across = (row, column) if ord in (1, -1) else (column, row)
-        sums = A.abs().sum(along, keepdim=True)
-        found = sums.amax(across, True) if ord in (1, math.inf) else sums.amin(across, True)
-    elif ord in ("nuc", 2, -2):
-        values = svdvals(A.movedim((row, column), (-2, -1)))
-        if ord == "nuc":
-            found = values.sum(-1)
-        else:
-            found = values.amax(-1) if ord == 2 else values.amin(-1)
-        first, second = sorted((row, column))
-        found = found.unsqueeze(first).unsqueeze(second)
-    else:
-        known = ", ".join(_MATRIX_ORDS)
-        raise ArgumentError(f"linalg.matrix_norm: ord is one of {known}, got {ord!r}")
-    return found if keepdim else found.squeeze((row, column))
-
-
-def norm(
-    A: Tensor, ord: float | str | None = None, dim: Axes = None, keepdim: bool = False,
-    *, dtype: DTypeLike | None = None,
-) -> Tensor:  # fmt: skip
-    """The norm of vectors (one `dim`), of matrices (two), or of all elements (no `ord`, no `dim`).
-
-    With an `ord` and no `dim` the tensor must be a vector or a matrix.
-
-    >>> import lazygrad as lg
-    >>> lg.linalg.norm(lg.tensor([[3.0, 0.0], [0.0, 4.0]]), "nuc")
-    tensor(7.)
-    """
-    A = _tensor("norm", A)
-    if ord is None:
-        return vector_norm(A, 2, dim, keepdim, dtype=dtype)
-    if dim is None and A.ndim not in (1, 2):
-        raise ShapeError(
-            f"linalg.norm: with ord={ord!r} and no dim the tensor has 1 or 2 dimensions, got shape"
-            f" {A.shape}"
-        )
-    axes = normalize_axes(dim, A.ndim, "linalg.norm: dim")
-    if len(axes) == 2:
-        order = dim if isinstance(dim, tuple | list) else axes
-        return matrix_norm(A, ord, order, keepdim, dtype=dtype)
-    if isinstance(ord, str):
-        raise ArgumentError(f"linalg.norm: ord={ord!r} is a norm of matrices, dim names {axes}")
-    return vector_norm(A, ord, axes, keepdim, dtype=dtype)
 
 
 # inverses and solutions
@@ -193,7 +101,7 @@ def inv(A: Tensor) -> Tensor:
     >>> lg.linalg.inv(lg.tensor([[2.0, 0.0], [0.0, 4.0]])).tolist()
     [[0.5, 0.0], [0.0, 0.25]]
     """
-    found: Tensor = factors(ops.INV, _tensor("inv", A))[0]
+    found: Tensor = factors(ops.INV, as_tensor("inv", A))[0]
     return found
 
 
@@ -201,7 +109,7 @@ def inv_ex(A: Tensor, *, check_errors: bool = False) -> InvEx:
     """The inverse, and int32 flags that are 1 where there is none (it is NaN there)."""
     if check_errors:
         return InvEx(inv(A), A.new_zeros(A.shape[:-2], dtype=int32))
-    inverse, status = factors_and_status(ops.INV, _tensor("inv_ex", A))
+    inverse, status = factors_and_status(ops.INV, as_tensor("inv_ex", A))
     return InvEx(inverse, status.detach().to(int32))
 
 
@@ -215,7 +123,7 @@ def solve(A: Tensor, B: Tensor, *, left: bool = True) -> Tensor:
     >>> lg.linalg.solve(A, b)
     tensor([1., 2.])
     """
-    A, B = _square("solve", A), _tensor("solve", B)
+    A, B = _square("solve", A), as_tensor("solve", B)
     vector = B.ndim == 1 or (A.ndim - 1 == B.ndim and B.shape == A.shape[:-1])
     right = B.unsqueeze(-1) if vector else B
     if not left:
@@ -250,15 +158,16 @@ def pinv(
     >>> lg.linalg.pinv(lg.tensor([[1.0], [1.0]])).shape
     (1, 2)
     """
-    A = _tensor("pinv", A)
-    low, relative = _tolerances("pinv", A, atol, rtol)
+    A = as_tensor("pinv", A)
+    low, relative = tolerances("pinv", A, atol, rtol)
     found: Tensor = factors(ops.PINV, A, atol=low, rtol=relative)[0]
     return found
 
 
-def _tolerances(
+def tolerances(
     name: str, A: Tensor, atol: float | None, rtol: float | None
 ) -> tuple[float, float]:  # fmt: skip
+    """The absolute and the relative size up to which singular values count as 0."""
     of_matrices(name, A)
     if rtol is None:
         rtol = 0.0 if atol else max(A.shape[-2:]) * finfo(A.dtype).eps
@@ -272,7 +181,7 @@ def matrix_power(A: Tensor, n: int) -> Tensor:
     >>> lg.linalg.matrix_power(lg.tensor([[1.0, 1.0], [0.0, 1.0]]), 3).tolist()
     [[1.0, 3.0], [0.0, 1.0]]
     """
-    A = _tensor("matrix_power", A)
+    A = as_tensor("matrix_power", A)
     if A.ndim < 2 or A.shape[-1] != A.shape[-2]:
         raise ShapeError(f"linalg.matrix_power: the matrix must be square, got shape {A.shape}")
     base = inv(A) if n < 0 else A
@@ -297,12 +206,12 @@ def det(A: Tensor) -> Tensor:
     >>> lg.linalg.det(lg.tensor([[2.0, 0.0], [0.0, 4.0]]))
     tensor(8.)
     """
-    return _tensor("det", A).apply(ops.DET)
+    return as_tensor("det", A).apply(ops.DET)
 
 
 def slogdet(A: Tensor) -> SLogDet:
     """The sign of each determinant, and the logarithm of its absolute value (-inf for 0)."""
-    sign, log = factors(ops.SLOGDET, _tensor("slogdet", A))
+    sign, log = factors(ops.SLOGDET, as_tensor("slogdet", A))
     return SLogDet(sign.detach(), log)
 
 
@@ -319,7 +228,7 @@ def cholesky(A: Tensor, *, upper: bool = False) -> Tensor:
     >>> lg.linalg.cholesky(lg.tensor([[4.0, 2.0], [2.0, 5.0]])).tolist()
     [[2.0, 0.0], [1.0, 2.0]]
     """
-    A = _tensor("cholesky", A)
+    A = as_tensor("cholesky", A)
     lower: Tensor = factors(ops.CHOLESKY, A.mT if upper and A.ndim > 1 else A)[0]
     return lower.mT if upper else lower
 
@@ -328,7 +237,7 @@ def cholesky_ex(A: Tensor, *, upper: bool = False, check_errors: bool = False) -
     """The triangle, and int32 flags that are 1 where there is none (it is NaN there)."""
     if check_errors:
         return CholeskyEx(cholesky(A, upper=upper), A.new_zeros(A.shape[:-2], dtype=int32))
-    A = _tensor("cholesky_ex", A)
+    A = as_tensor("cholesky_ex", A)
     lower, status = factors_and_status(ops.CHOLESKY, A.mT if upper and A.ndim > 1 else A)
     return CholeskyEx(lower.mT if upper else lower, status.detach().to(int32))
 
@@ -339,7 +248,7 @@ def qr(A: Tensor, mode: str = "reduced") -> QR:
     `mode` is "reduced" (Q is (m, min(m, n))), "complete" (Q is (m, m); no gradient if m > n), or
     "r" (Q is empty).
     """
-    A = _tensor("qr", A)
+    A = as_tensor("qr", A)
     if mode not in ("reduced", "complete", "r"):
         hint = nearest(str(mode), ("reduced", "complete"))
         raise ArgumentError(f"linalg.qr: mode is 'reduced', 'complete' or 'r', got {mode!r}{hint}")
@@ -358,7 +267,7 @@ def svd(A: Tensor, full_matrices: bool = True) -> SVD:
     >>> lg.linalg.svd(lg.tensor([[3.0, 0.0], [0.0, -4.0]])).S
     tensor([4., 3.])
     """
-    A = _tensor("svd", A)
+    A = as_tensor("svd", A)
     full = full_matrices and A.ndim > 1 and A.shape[-1] != A.shape[-2]
     u, s, vh = factors(ops.SVD, A, full=full)
     return SVD(u, svdvals(A) if full and A.requires_grad else s, vh)
@@ -366,7 +275,7 @@ def svd(A: Tensor, full_matrices: bool = True) -> SVD:
 
 def svdvals(A: Tensor) -> Tensor:
     """The singular values of each matrix, descending."""
-    values: Tensor = factors(ops.SVD, _tensor("svdvals", A), full=False)[1]
+    values: Tensor = factors(ops.SVD, as_tensor("svdvals", A), full=False)[1]
     return values
 
 
@@ -379,7 +288,7 @@ def eigh(A: Tensor, UPLO: str = "L") -> Eigh:
     >>> lg.linalg.eigh(lg.tensor([[2.0, 0.0], [0.0, 1.0]])).eigenvalues
     tensor([1., 2.])
     """
-    A = _tensor("eigh", A)
+    A = as_tensor("eigh", A)
     if UPLO not in ("L", "U", "l", "u"):
         raise ArgumentError(f"linalg.eigh: UPLO is 'L' or 'U', got {UPLO!r}")
     values, vectors = factors(ops.EIGH, A.mT if UPLO in "Uu" and A.ndim > 1 else A)
@@ -394,33 +303,9 @@ def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
 # what follows from them
 
 
-def matrix_rank(
-    A: Tensor, *, atol: float | None = None, rtol: float | None = None, hermitian: bool = False
-) -> Tensor:  # fmt: skip
-    """How many singular values are above max(atol, rtol * largest); int64."""
-    A = _tensor("matrix_rank", A)
-    low, relative = _tolerances("matrix_rank", A, atol, rtol)
-    values = svdvals(A.detach())
-    limit = (values.amax(-1, keepdim=True) * relative).clamp(min=low)
-    return (values > limit).sum(-1)
-
-
-def cond(A: Tensor, p: float | str | None = None) -> Tensor:
-    """The condition number: the largest singular value by the smallest, or by another norm.
-
-    With a `p` other than None, 2 and -2 it is the norm of A times that of its inverse.
-    """
-    A = _tensor("cond", A)
-    if p in (None, 2, -2):
-        values = svdvals(A)
-        largest, smallest = values.select(-1, 0), values.select(-1, -1)
-        return smallest / largest if p == -2 else largest / smallest
-    return matrix_norm(A, p) * matrix_norm(inv(A), p)
-
-
 def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
     """The product of matrices (the first and the last may be vectors), from left to right."""
-    given = [_tensor("multi_dot", t) for t in tensors]
+    given = [as_tensor("multi_dot", t) for t in tensors]
     if len(given) < 2:
         raise ShapeError(f"linalg.multi_dot: at least two tensors are needed, got {len(given)}")
     return functools.reduce(lambda a, b: a @ b, given)
@@ -428,12 +313,12 @@ def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
 
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """`lazygrad.matmul`."""
-    return _tensor("matmul", input).matmul(other)
+    return as_tensor("matmul", input).matmul(other)
 
 
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
     """The inner products along `dim`; the other dimensions broadcast."""
-    return (_tensor("vecdot", x) * _tensor("vecdot", y)).sum(dim)
+    return (as_tensor("vecdot", x) * as_tensor("vecdot", y)).sum(dim)
 
 
 def cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
@@ -443,7 +328,7 @@ def cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
     >>> lg.linalg.cross(lg.tensor([1.0, 0.0, 0.0]), lg.tensor([0.0, 1.0, 0.0]))
     tensor([0., 0., 1.])
     """
-    a, b = _tensor("cross", input), _tensor("cross", other)
+    a, b = as_tensor("cross", input), as_tensor("cross", other)
     for t in (a, b):
         if not t.ndim or t.shape[dim] != 3:
             raise ShapeError(f"linalg.cross: three elements along dim {dim}, got shape {t.shape}")
@@ -453,17 +338,4 @@ def cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
 
 def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """The diagonals of two dimensions, as a new last one."""
-    return _tensor("diagonal", A).diagonal(offset, dim1, dim2)
-
-
-_ABSENT = {
-    "eig": "eigenvalues of a general matrix are complex; use eigh for a symmetric one",
-    "eigvals": "eigenvalues of a general matrix are complex; use eigvalsh for a symmetric one",
-    "lstsq": "use pinv(A) @ B",
-}
-
-
-def missing(name: str) -> NoReturn:
-    """Say what is there instead of a name that is not."""
-    hint = f"; {_ABSENT[name]}" if name in _ABSENT else nearest(name, __all__)
-    raise AttributeError(f"module 'lazygrad.linalg' has no attribute {name!r}{hint}")
+    return as_tensor("diagonal", A).diagonal(offset, dim1, dim2)

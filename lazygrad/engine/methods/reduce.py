@@ -9,7 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lazygrad.dtypes import DTypeLike, bool_, float32, uint8
-from lazygrad.engine import linalg
+from lazygrad.engine import norms
 from lazygrad.engine.methods.base import Methods, numpy_names
 from lazygrad.engine.precision import SINGLE
 from lazygrad.errors import ArgumentError, DTypeError, ShapeError
@@ -202,7 +202,7 @@ class ReduceMethods(Methods):
         x = self._floating("norm")._wide()
         if p == "nuc":
             axes = normalize_axes(dim, self.ndim, "norm: axis")
-            return linalg.matrix_norm(x, "nuc", axes, keepdim).to(self.dtype)
+            return norms.matrix_norm(x, "nuc", axes, keepdim).to(self.dtype)
         if isinstance(p, str) and p != "fro":
             raise ArgumentError(f"norm: p {p!r} is not 'fro', 'nuc' or a number")
         order = 2.0 if p is None or isinstance(p, str) else p
