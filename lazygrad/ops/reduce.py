@@ -66,7 +66,7 @@ def _reduction(
         wide = accumulator(result).dtype
         with np.errstate(all="ignore"):
             total = function.reduce(x, axis=axes, dtype=wide, keepdims=keepdim)
-        return np.asarray(total).astype(result.dtype)
+            return np.asarray(total).astype(result.dtype)
 
     return register(
         OpDef(

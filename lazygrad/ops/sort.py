@@ -107,7 +107,7 @@ def _scan(name: str, function: Any, vjp: Any, doc: str) -> OpDef:
             return x.astype(result.dtype)
         with np.errstate(all="ignore"):
             sums = function.accumulate(x, axis, accumulator(result).dtype)
-        return np.asarray(sums).astype(result.dtype)
+            return np.asarray(sums).astype(result.dtype)
 
     return register(
         OpDef(
