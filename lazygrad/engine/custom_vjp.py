@@ -49,6 +49,8 @@ class custom_vjp:
     has to be an argument; other tensors may be read from a closure by `fwd`. A residual that is a
     result is differentiated again by `bwd`, any other one by what `fwd` made it with.
 
+    Within `autocast` a gradient is cast to the dtype of its argument.
+
     Raises `GradientError`, `ShapeError` or `DTypeError` naming the function where `fwd` or `bwd`
     return what they must not.
 
@@ -151,7 +153,8 @@ class _Given:
         self._check_closure(values, reads, start)
         kept = _Kept(self, graph, returned[1], values)
         statics = [self._key(self.args[i]) for i in self.function.static]
-        uid = (self.function, tuple(statics), tuple(self.trees), tree, kept.key(self), len(reads))
+        what = (*statics, STATE.autocast, *self.trees, tree, kept.key(self), len(reads))
+        uid = (self.function, what)
         rule = _Rule(uid, self, tree, kept, values, reads)
         outs = [Tensor._of(n) for n in tie(graph, rule, values, [*kept.nodes, *reads])]
         if config.eager and STATE.capture is None and not STATE.trace:
@@ -229,6 +232,7 @@ class _Rule(Tie):
         self.trees = given.trees
         self.names = [f"argument {i}" for i in given.diff]
         self.tree = tree
+        self.autocast = STATE.autocast is not None  # it chose dtypes that bwd knows nothing of
         self.kept_tree, self.kept = kept.tree, kept.leaves
         first = len(values) + len(kept.nodes)
         # where the gradient of a leaf of an argument goes: (argument, leaf) -> input of the call
@@ -310,9 +314,12 @@ class _Rule(Tie):
                 f"{self.name}: the gradient that bwd returns for {name} has shape {g.shape}, the"
                 f" argument {place.shape}"
             )
-        if g.dtype is not place.dtype:
+        dtype = g.dtype
+        if self.autocast and dtype.is_floating_point:
+            return g.cast(place.dtype)
+        if dtype is not place.dtype:
             raise DTypeError(
-                f"{self.name}: the gradient that bwd returns for {name} is {g.dtype}, the argument"
+                f"{self.name}: the gradient that bwd returns for {name} is {dtype}, the argument"
                 f" {place.dtype}"
             )
         return g

@@ -11,6 +11,7 @@ from lazygrad.dtypes import get_default_dtype
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ShapeError
 from lazygrad.nn import functional as F
+from lazygrad.nn.functional.two_ways import chosen
 from lazygrad.nn.module import Module
 from lazygrad.nn.parameter import Parameter
 
@@ -24,7 +25,8 @@ class _Activation(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the function."""
-        return type(self).function(input, *[getattr(self, name) for name in self.settings])
+        settings = [getattr(self, name) for name in self.settings]
+        return type(self).function(input, *settings, **chosen(self))
 
     def extra_repr(self) -> str:
         """The settings, as PyTorch writes them."""
@@ -282,4 +284,4 @@ class Softmax2d(Module):
         """Apply it at every place."""
         if input.ndim not in (3, 4):
             raise ShapeError(f"Softmax2d takes 3 or 4 dimensions, got {input.shape}")
-        return F.softmax(input, dim=-3)
+        return F.softmax(input, dim=-3, auto=self.auto)

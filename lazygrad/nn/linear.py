@@ -73,7 +73,7 @@ class Linear(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) to (..., out_features)."""
-        return F.linear(input, self.weight, self.bias)
+        return F.linear(input, self.weight, self.bias, auto=self.auto)
 
     def extra_repr(self) -> str:
         """PyTorch's."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from lazygrad.engine.tensor import Tensor
 from lazygrad.nn import functional as F
 from lazygrad.nn.functional.loss import check_reduction
+from lazygrad.nn.functional.two_ways import chosen
 from lazygrad.nn.module import Module
 
 
@@ -24,7 +25,7 @@ class Loss(Module):
     def forward(self, input: Tensor, target: Any, *others: Any) -> Tensor:
         """The loss; `lazygrad.nn.functional` says which shapes it takes."""
         settings = {name: getattr(self, name) for name in self.settings}
-        return type(self).function(input, target, *others, **settings)
+        return type(self).function(input, target, *others, **settings, **chosen(self))
 
 
 class WeightedLoss(Loss):

@@ -61,6 +61,9 @@ class Module(Tree):
     """
 
     training: bool
+    auto: bool | None = (
+        None  # how functions with two gradients are differentiated; None: the better
+    )
     _parameters: dict[str, Parameter | None]
     _buffers: dict[str, Tensor | None]
     _modules: dict[str, Module | None]

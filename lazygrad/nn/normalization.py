@@ -61,7 +61,8 @@ class LayerNorm(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalize each sample."""
-        return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
+        shape, auto = self.normalized_shape, self.auto
+        return F.layer_norm(input, shape, self.weight, self.bias, self.eps, auto=auto)
 
     def extra_repr(self) -> str:
         """PyTorch's."""
@@ -98,7 +99,7 @@ class RMSNorm(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalize each sample."""
-        return F.rms_norm(input, self.normalized_shape, self.weight, self.eps)
+        return F.rms_norm(input, self.normalized_shape, self.weight, self.eps, auto=self.auto)
 
     def extra_repr(self) -> str:
         """PyTorch's."""
@@ -173,7 +174,8 @@ class BatchNorm(Module):
                     momentum = 1.0 / count.double()
         own = self.training or self.running_mean is None
         mean, var = (self.running_mean, self.running_var)
-        return F.batch_norm(input, mean, var, self.weight, self.bias, own, momentum, self.eps)
+        weight, bias, auto = self.weight, self.bias, self.auto
+        return F.batch_norm(input, mean, var, weight, bias, own, momentum, self.eps, auto=auto)
 
     def extra_repr(self) -> str:
         """PyTorch's."""

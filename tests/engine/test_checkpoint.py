@@ -1,6 +1,5 @@
 """Checkpoints: the same bits, in fewer bytes."""
 
-import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -95,14 +94,6 @@ def test_a_step_needs_a_fraction_of_the_memory() -> None:
 
 
 @pytest.mark.compiled
-def test_no_order_of_kernels_computes_it_again_too_early() -> None:
-    """Every order that the scheduler tries needs less, not only the user's."""
-    _, fn = trained(lg.checkpoint, "step captured", 8)
-    _, reference = trained(plain, "step captured", 8)
-    assert max(fn.memory_plan().peaks.values()) < min(reference.memory_plan().peaks.values())
-
-
-@pytest.mark.compiled
 @pytest.mark.parametrize("blocks", [1, 3])
 def test_a_copy_is_not_merged_with_its_original(blocks: int) -> None:
     leaf = lg.ones(8, requires_grad=True)
@@ -147,10 +138,10 @@ def test_an_uncaptured_forward_keeps_its_inputs_only() -> None:
         return x
 
     def held(wrap: Wrap) -> int:
-        gc.collect()  # what other tests left in cycles
-        loss = wrap(chain, lg.ones(1000, requires_grad=True)).sum()
-        loss.item()
-        return sum(v.nbytes for v in loss.graph.values.values() if isinstance(v, np.ndarray))
+        with lg.Graph() as graph:
+            loss = wrap(chain, lg.ones(1000, requires_grad=True)).sum()
+            loss.item()
+            return sum(v.nbytes for v in graph.values.values() if isinstance(v, np.ndarray))
 
     assert held(plain) > 5 * 4000
     assert held(lg.checkpoint) < 4000

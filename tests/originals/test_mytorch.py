@@ -15,13 +15,18 @@ CUPY = {"import cupy as cp": "import numpy as cp"}
 MYTORCH = "from lazygrad.compat import mytorch"
 
 
-def test_relu_by_autograd() -> None:
+@pytest.mark.parametrize("auto", [True, False])
+def test_relu(auto: bool) -> None:
     relu = run(ported("mytorch", "relu", {}), {"Tensor": mytorch.Tensor, "cp": np})["relu"]
     x = mytorch.Tensor(np.array([-1.0, 2.0], np.float32), requires_grad=True)
-    y = relu(x, auto=True)
+    y = relu(x, auto=auto)
     assert y.tolist() == [0.0, 2.0]
-    y.sum().backward()
-    assert x.grad.tolist() == [0.0, 1.0]
+    assert repr(y.grad_fn) == ("<MulBackward>" if auto else "<ReLUBackward>")
+    for turn in (1.0, 2.0):  # it adds up
+        (y * 3 + x).sum().backward(retain_graph=True)
+        assert x.grad.tolist() == [1.0 * turn, 4.0 * turn]
+    with lg.no_grad():
+        assert not relu(x, auto=auto).requires_grad
 
 
 def test_autograd(capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,12 +106,53 @@ def test_attention() -> None:
     assert not np.array_equal(attention(x).numpy(), attention(x).numpy())
 
 
-def test_auto_is_taken_everywhere() -> None:
-    for name in ("Linear", "LayerNorm"):
-        getattr(mytorch.nn, name)(*((4, 4) if name == "Linear" else (4,)), auto=True)
+def test_auto_chooses_the_gradient() -> None:
+    x = lg.randn(3, 4, requires_grad=True)
+    gelu = [mytorch.nn.GELU(auto=auto)(x) for auto in (True, False)]
+    assert gelu[0].tolist() == gelu[1].tolist()
+    assert [repr(y.grad_fn) for y in gelu] == ["<MulBackward>", "<GeluBackward>"]
     scores = lg.tensor([[2.0, 0.0], [0.0, 1.0]])
     losses = [
         mytorch.nn.CrossEntropyLoss(auto=auto)(scores, mytorch.Tensor([0, 1]))
         for auto in (False, True)
     ]
     assert losses[0].item() == losses[1].item()
+
+
+IMAGES = np.random.default_rng(0).standard_normal((2, 3, 6, 6), np.float32)
+LAYERS: dict[str, tuple[tuple[Any, ...], Any]] = {
+    "Linear": ((6, 4), IMAGES),
+    "Embedding": ((5, 3), np.array([[0, 4], [1, 1]])),
+    "Conv1d": ((6, 4, 3), IMAGES[0]),
+    "Conv2d": ((3, 4, 3), IMAGES),
+    "ConvTranspose1d": ((6, 4, 3), IMAGES[0].reshape(3, 6, 6)),
+    "ConvTranspose2d": ((3, 4, 3), IMAGES),
+    "MaxPool2d": ((2,), IMAGES),
+    "AvgPool2d": ((2,), IMAGES),
+    "AdaptiveAvgPool2d": ((2,), IMAGES),
+    "BatchNorm1d": ((3,), IMAGES[:, :, 0]),
+    "BatchNorm2d": ((3,), IMAGES),
+    "LayerNorm": ((6,), IMAGES),
+    "RMSNorm": ((6,), IMAGES),
+    "Dropout": ((0.5,), IMAGES),
+    **dict.fromkeys(
+        ("Sigmoid", "ReLU", "LeakyReLU", "GELU", "SiLU", "Tanh", "Softmax"), ((), IMAGES)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_takes_auto(name: str) -> None:
+    args, given = LAYERS[name]
+    found = []
+    for auto in (True, False):
+        lg.manual_seed(0)
+        layer = getattr(mytorch.nn, name)(*args, auto=auto)
+        floating = given.dtype == np.float32
+        x = lg.tensor(given, requires_grad=floating)
+        y = layer(x)
+        leaves = [*layer.parameters(), *([x] if floating else [])]
+        lg.realize(*layer.buffers())
+        found.append([y.numpy(), *(g.numpy() for g in lg.grad((y * y).sum(), leaves))])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

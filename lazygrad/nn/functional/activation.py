@@ -6,24 +6,32 @@ of its operand is for the memory planner to decide.
 
 from __future__ import annotations
 
+import math
 import warnings
+from typing import Any
 
 from lazygrad.dtypes import DTypeLike
-from lazygrad.engine.precision import KEEP
+from lazygrad.engine.precision import KEEP, SINGLE
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError, ShapeError
+from lazygrad.nn.functional.two_ways import wide, with_op, with_vjp
 from lazygrad.ops.elementwise import SOFTPLUS
 from lazygrad.shapes import existing_axis
 
 
-def relu(input: Tensor, inplace: bool = False) -> Tensor:
+@with_op(Tensor.relu)
+def _relu(x: Tensor) -> Tensor:
+    return x.where(x > 0, 0.0)
+
+
+def relu(input: Tensor, inplace: bool = False, *, auto: bool | None = None) -> Tensor:
     """max(x, 0).
 
     >>> import lazygrad as lg
     >>> lg.nn.functional.relu(lg.tensor([-1.0, 2.0]))
     tensor([0., 2.])
     """
-    return input.relu()
+    return _relu(input, auto=auto)
 
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
@@ -39,14 +47,35 @@ def hardtanh(
     return input.where(inside, input.detach().clamp(min_val, max_val))
 
 
-def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+def _given(result: Tensor, x: Tensor) -> Tensor:
+    """A rule that reads the argument."""
+    return x
+
+
+def _given_second(result: Tensor, setting: Any, x: Tensor) -> Tensor:
+    return x
+
+
+def _result(result: Tensor, *args: Any) -> Tensor:
+    """A rule that reads the result."""
+    return result
+
+
+@with_vjp(lambda slope, x, g: (g.where(x > 0, g * slope),), keeps=_given_second, static=["slope"])
+def _leaky_relu(slope: float, x: Tensor) -> Tensor:
+    return x.where(x > 0, x * slope)
+
+
+def leaky_relu(
+    input: Tensor, negative_slope: float = 0.01, inplace: bool = False, *, auto: bool | None = None
+) -> Tensor:  # fmt: skip
     """`x` where x > 0, else `negative_slope * x`.
 
     >>> import lazygrad as lg
     >>> lg.nn.functional.leaky_relu(lg.tensor([-1.0, 2.0]), 0.5)
     tensor([-0.5000, 2.0000])
     """
-    return input.where(input > 0, input * negative_slope)
+    return _leaky_relu(negative_slope, input, auto=auto)
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
@@ -70,9 +99,19 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
     return elu(input, 1.6732632423543772848170429916717) * 1.0507009873554804934193349852946
 
 
-def silu(input: Tensor, inplace: bool = False) -> Tensor:
+def _silu_backward(x: Tensor, g: Tensor) -> tuple[Tensor]:
+    s = x.sigmoid()
+    return (g * (s * (x * (1 - s) + 1)),)
+
+
+@with_vjp(_silu_backward, keeps=_given)
+def _silu(x: Tensor) -> Tensor:
+    return x.silu()
+
+
+def silu(input: Tensor, inplace: bool = False, *, auto: bool | None = None) -> Tensor:
     """`x * sigmoid(x)`, also called swish."""
-    return input.silu()
+    return _silu(input, auto=auto)
 
 
 @KEEP
@@ -81,14 +120,29 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
     return input * softplus(input).tanh()
 
 
-def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+def _gelu_backward(approximate: str, x: Tensor, g: Tensor) -> tuple[Tensor]:
+    if approximate == "none":
+        density = (x * x * -0.5).exp() * (1 / math.sqrt(2 * math.pi))
+        return (g * (((x * math.sqrt(0.5)).erf() + 1) * 0.5 + x * density),)
+    square = x * x
+    bend = ((square * x * 0.044715 + x) * math.sqrt(2 / math.pi)).tanh()
+    slope = (square * (3 * 0.044715) + 1) * math.sqrt(2 / math.pi)
+    return (g * ((bend + 1) * 0.5 + x * (1 - bend * bend) * slope * 0.5),)
+
+
+@with_vjp(_gelu_backward, keeps=_given_second, static=["approximate"])
+def _gelu(approximate: str, x: Tensor) -> Tensor:
+    return x.gelu(approximate)
+
+
+def gelu(input: Tensor, approximate: str = "none", *, auto: bool | None = None) -> Tensor:
     """`x` times the normal distribution function of x (Hendrycks and Gimpel 2016).
 
     `approximate="tanh"` takes the cheaper formula that GPT-2 used.
     """
     if approximate not in ("none", "tanh"):
         raise ArgumentError(f"gelu: approximate is 'none' or 'tanh', got {approximate!r}")
-    return input.gelu(approximate)
+    return _gelu(approximate, input, auto=auto)
 
 
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
@@ -101,9 +155,14 @@ def softsign(input: Tensor) -> Tensor:
     return input / (input.abs() + 1)
 
 
-def sigmoid(input: Tensor) -> Tensor:
+@with_op(Tensor.sigmoid)
+def _sigmoid(x: Tensor) -> Tensor:
+    return 1 / ((-x).exp() + 1)
+
+
+def sigmoid(input: Tensor, *, auto: bool | None = None) -> Tensor:
     """1 / (1 + exp(-x))."""
-    return input.sigmoid()
+    return _sigmoid(input, auto=auto)
 
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
@@ -123,9 +182,14 @@ def logsigmoid(input: Tensor) -> Tensor:
     return -(-input).apply(SOFTPLUS)
 
 
-def tanh(input: Tensor) -> Tensor:
+@with_op(Tensor.tanh)
+def _tanh(x: Tensor) -> Tensor:
+    return 1 - 2 / ((x * 2).exp() + 1)
+
+
+def tanh(input: Tensor, *, auto: bool | None = None) -> Tensor:
     """The hyperbolic tangent."""
-    return input.tanh()
+    return _tanh(input, auto=auto)
 
 
 def _axis(name: str, input: Tensor, dim: int | None) -> int:
@@ -137,7 +201,20 @@ def _axis(name: str, input: Tensor, dim: int | None) -> int:
     return axis
 
 
-def softmax(input: Tensor, dim: int | None = None, dtype: DTypeLike | None = None) -> Tensor:
+@with_vjp(
+    lambda dim, y, g: (y * (g - (g * y).sum(dim, keepdim=True)),),
+    keeps=_result,
+    static=["dim"],
+)
+def _softmax(dim: int, x: Tensor) -> Tensor:
+    return x.softmax(dim)
+
+
+@SINGLE
+def softmax(
+    input: Tensor, dim: int | None = None, dtype: DTypeLike | None = None, *,
+    auto: bool | None = None,
+) -> Tensor:  # fmt: skip
     """exp(x) normalized to sum 1 along `dim`, computed from x - max(x).
 
     >>> import lazygrad as lg
@@ -145,7 +222,7 @@ def softmax(input: Tensor, dim: int | None = None, dtype: DTypeLike | None = Non
     tensor([0.5000, 0.5000])
     """
     x = input if dtype is None else input.to(dtype)
-    return x.softmax(_axis("softmax", x, dim))
+    return _softmax(_axis("softmax", x, dim), wide(x), auto=auto).to(x.dtype)
 
 
 def softmin(input: Tensor, dim: int | None = None, dtype: DTypeLike | None = None) -> Tensor:
@@ -153,7 +230,20 @@ def softmin(input: Tensor, dim: int | None = None, dtype: DTypeLike | None = Non
     return softmax(-input, _axis("softmin", input, dim), dtype)
 
 
-def log_softmax(input: Tensor, dim: int | None = None, dtype: DTypeLike | None = None) -> Tensor:
+@with_vjp(
+    lambda dim, y, g: (g - y.exp() * g.sum(dim, keepdim=True),),
+    keeps=_result,
+    static=["dim"],
+)
+def _log_softmax(dim: int, x: Tensor) -> Tensor:
+    return x.log_softmax(dim)
+
+
+@SINGLE
+def log_softmax(
+    input: Tensor, dim: int | None = None, dtype: DTypeLike | None = None, *,
+    auto: bool | None = None,
+) -> Tensor:  # fmt: skip
     """log(softmax(x)), without overflow or underflow.
 
     >>> import lazygrad as lg
@@ -161,7 +251,7 @@ def log_softmax(input: Tensor, dim: int | None = None, dtype: DTypeLike | None =
     tensor([0., -1000.])
     """
     x = input if dtype is None else input.to(dtype)
-    return x.log_softmax(_axis("log_softmax", x, dim))
+    return _log_softmax(_axis("log_softmax", x, dim), wide(x), auto=auto).to(x.dtype)
 
 
 @KEEP
@@ -170,9 +260,14 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     return input.where(input > 0, (input.clamp(max=0) / alpha).expm1() * alpha)
 
 
-def relu_squared(input: Tensor, inplace: bool = False) -> Tensor:
+@with_vjp(lambda x, g: (g * (x.relu() * 2),), keeps=_given)
+def _relu_squared(x: Tensor) -> Tensor:
+    return x.relu().square()
+
+
+def relu_squared(input: Tensor, inplace: bool = False, *, auto: bool | None = None) -> Tensor:
     """max(x, 0) ** 2 (So et al. 2021)."""
-    return input.relu().square()
+    return _relu_squared(input, auto=auto)
 
 
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from lazygrad.dtypes import finfo
 from lazygrad.engine.creation import rand
@@ -11,11 +12,32 @@ from lazygrad.engine.modes import no_grad
 from lazygrad.engine.precision import HALF, SINGLE
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError, DTypeError, ShapeError
+from lazygrad.nn.functional.two_ways import wide, with_vjp
+from lazygrad.nn.functional.unit import unit
 from lazygrad.shapes import numel
 
 
+def _linear_backward(given: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    x, weight, has_bias = given
+    rows = g.reshape((-1, weight.shape[0]))
+    across = tuple(range(g.ndim - 1))
+    return (
+        g @ weight,
+        rows.T @ x.reshape((-1, weight.shape[1])),
+        (g.sum(across) if across else g) if has_bias else None,
+    )
+
+
+@with_vjp(_linear_backward, keeps=lambda result, x, w, b: (x, w, b is not None), auto=True)
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    out = input @ weight.T
+    return out if bias is None else out + bias
+
+
 @HALF
-def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, *, auto: bool | None = None
+) -> Tensor:  # fmt: skip
     """`x @ weight.T + bias`; `weight` is (out, in), x is (..., in).
 
     >>> import lazygrad as lg
@@ -27,8 +49,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             f"linear: input {input.shape} does not fit weight {weight.shape}, which is (out, in): "
             "the last dimension of the input must be `in`"
         )
-    out = input @ weight.T
-    return out if bias is None else out + bias
+    return _linear(input, weight, bias, auto=auto)
 
 
 def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:
@@ -114,11 +135,6 @@ def bilinear(
     return out if bias is None else out + bias
 
 
-def _wide(x: Tensor) -> Tensor:
-    """Half precision as float32: squares of 256 overflow in float16."""
-    return x.float() if x.dtype.itemsize == 2 else x
-
-
 @SINGLE
 def layer_norm(
     input: Tensor,
@@ -126,6 +142,8 @@ def layer_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
+    *,
+    auto: bool | None = None,
 ) -> Tensor:
     """Mean 0 and variance 1 over the last dimensions, then scale and shift (Ba et al. 2016)."""
     shape = tuple(normalized_shape)
@@ -133,18 +151,13 @@ def layer_norm(
         raise ShapeError(
             f"layer_norm: input {input.shape} does not end in normalized_shape {shape}"
         )
-    out, _, _ = _standardized(_wide(input), len(shape), eps)
-    out = out if weight is None else out * weight
-    return (out if bias is None else out + bias).to(input.dtype)
+    axes = _last(input, len(shape))
+    return unit(wide(input), axes, eps, weight, bias, auto=auto)[0].to(input.dtype)
 
 
-def _standardized(x: Tensor, dimensions: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean 0 and variance 1 over the last dimensions; also the mean and the variance that were."""
-    axes = tuple(range(x.ndim - dimensions, x.ndim))
-    mean = x.mean(dim=axes, keepdim=True)
-    centered = x - mean
-    variance = (centered * centered).mean(dim=axes, keepdim=True)
-    return centered * (variance + eps).rsqrt(), mean, variance
+def _last(x: Tensor, dimensions: int) -> tuple[int, ...]:
+    """The last axes."""
+    return tuple(range(x.ndim - dimensions, x.ndim))
 
 
 def _per_channel(out: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -173,8 +186,8 @@ def group_norm(
             f"group_norm: the channels of input {input.shape} (batch, channels, ...) are no "
             f"multiple of num_groups {num_groups}"
         )
-    grouped = _wide(input).reshape((input.shape[0], num_groups, -1))
-    out, _, _ = _standardized(grouped, 1, eps)
+    grouped = wide(input).reshape((input.shape[0], num_groups, -1))
+    out = unit(grouped, (2,), eps)[0]
     return _per_channel(out.reshape(input.shape), weight, bias).to(input.dtype)
 
 
@@ -201,7 +214,7 @@ def instance_norm(
             "instance_norm: more than one value per channel is needed, "
             f"got input {input.shape} (batch, channels, ...)"
         )
-    out, mean, variance = _standardized(_wide(input), input.ndim - 2, eps)
+    out, variance, mean = unit(wide(input), _last(input, input.ndim - 2), eps)
     with no_grad():
         axes = (0, *range(2, input.ndim))
         if running_mean is not None:
@@ -218,16 +231,16 @@ def rms_norm(
     normalized_shape: Sequence[int],
     weight: Tensor | None = None,
     eps: float | None = None,
+    *,
+    auto: bool | None = None,
 ) -> Tensor:
     """Divides by the root mean square over the last dimensions (Zhang and Sennrich 2019)."""
     shape = tuple(normalized_shape)
     if not shape or input.shape[-len(shape) :] != shape:
         raise ShapeError(f"rms_norm: input {input.shape} does not end in normalized_shape {shape}")
-    axes = tuple(range(input.ndim - len(shape), input.ndim))
     small = finfo(input.dtype).eps if eps is None else eps
-    x = _wide(input)
-    out = x * ((x * x).mean(dim=axes, keepdim=True) + small).rsqrt()
-    return (out if weight is None else out * weight).to(input.dtype)
+    x, axes = wide(input), _last(input, len(shape))
+    return unit(x, axes, small, weight, centred=False, auto=auto)[0].to(input.dtype)
 
 
 def batch_norm(
@@ -239,6 +252,8 @@ def batch_norm(
     training: bool = False,
     momentum: float | Tensor = 0.1,
     eps: float = 1e-5,
+    *,
+    auto: bool | None = None,
 ) -> Tensor:
     """Mean 0 and variance 1 over all axes but 1, then scale and shift (Ioffe and Szegedy 2015).
 
@@ -250,31 +265,29 @@ def batch_norm(
         raise ShapeError(f"batch_norm: input must be (batch, channels, ...), got {input.shape}")
     across = tuple(i for i in range(input.ndim) if i != 1)
     column = tuple(-1 if i == 1 else 1 for i in range(input.ndim))
-    x = _wide(input)
-    if training:
-        count = numel(input.shape) // max(input.shape[1], 1)
-        if count < 2:
-            raise ShapeError(
-                "batch_norm: more than one value per channel is needed while training, "
-                f"got input {input.shape}"
-            )
-        mean = x.mean(dim=across)
-        centered = x - mean.reshape(column)
-        variance = (centered * centered).mean(dim=across)
-        with no_grad():
-            if running_mean is not None:
-                running_mean.assign_(_toward(running_mean, mean, momentum))
-            if running_var is not None:
-                unbiased = variance * (count / (count - 1))
-                running_var.assign_(_toward(running_var, unbiased, momentum))
-    elif running_mean is None or running_var is None:
-        raise ArgumentError("batch_norm needs running statistics when it is not training")
-    else:
-        centered, variance = x - running_mean.reshape(column), _wide(running_var)
-    scale = (variance + eps).rsqrt()
-    scale = scale if weight is None else scale * weight
-    out = centered * scale.reshape(column)
-    return (out if bias is None else out + bias.reshape(column)).to(input.dtype)
+    x = wide(input)
+    scale = None if weight is None else weight.reshape(column)
+    shift = None if bias is None else bias.reshape(column)
+    if not training:
+        if running_mean is None or running_var is None:
+            raise ArgumentError("batch_norm needs running statistics when it is not training")
+        by = (wide(running_var) + eps).rsqrt().reshape(column)
+        out = (x - running_mean.reshape(column)) * (by if scale is None else by * scale)
+        return (out if shift is None else out + shift).to(input.dtype)
+    count = numel(input.shape) // max(input.shape[1], 1)
+    if count < 2:
+        raise ShapeError(
+            "batch_norm: more than one value per channel is needed while training, "
+            f"got input {input.shape}"
+        )
+    out, variance, mean = unit(x, across, eps, scale, shift, auto=auto)
+    with no_grad():
+        if running_mean is not None:
+            running_mean.assign_(_toward(running_mean, mean.reshape(-1), momentum))
+        if running_var is not None:
+            unbiased = variance.reshape(-1) * (count / (count - 1))
+            running_var.assign_(_toward(running_var, unbiased, momentum))
+    return out.to(input.dtype)
 
 
 def _toward(running: Tensor, new: Tensor, momentum: float | Tensor) -> Tensor:

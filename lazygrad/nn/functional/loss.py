@@ -16,7 +16,8 @@ import numpy as np
 from lazygrad.engine.precision import SINGLE
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError, DTypeError, ShapeError, nearest
-from lazygrad.nn.functional.activation import logsigmoid
+from lazygrad.nn.functional.activation import log_softmax, logsigmoid
+from lazygrad.nn.functional.two_ways import with_vjp
 from lazygrad.ops.effect import CHECK_INDEX
 
 _REDUCTIONS = ("none", "mean", "sum")
@@ -150,6 +151,8 @@ def cross_entropy(
     ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
+    *,
+    auto: bool | None = None,
 ) -> Tensor:
     """The cross entropy of softmax(input) and the target.
 
@@ -166,7 +169,7 @@ def cross_entropy(
     if not 0 <= label_smoothing <= 1:
         raise ArgumentError(f"label_smoothing must be between 0 and 1, got {label_smoothing}")
     axis, target = _class_axis(input), as_target(target)
-    log_prob = input.log_softmax(dim=axis)
+    log_prob = log_softmax(input, axis, auto=True if auto is None else auto)
     if target.shape == input.shape and target.dtype.is_floating_point:
         return _soft_cross_entropy(log_prob, target, weight, reduction, label_smoothing)
     mask = _one_hot("cross_entropy", input, target, ignore_index)
@@ -272,8 +275,21 @@ def kl_div(
 # Regression.
 
 
+def _squared_backward(given: tuple[Tensor, Tensor], g: Tensor) -> tuple[Tensor, Tensor]:
+    slope = g * ((given[0] - given[1]) * 2)
+    return slope, -slope
+
+
+@with_vjp(_squared_backward, keeps=lambda result, x, y: (x, y), auto=True)
+def _squared_error(x: Tensor, y: Tensor) -> Tensor:
+    difference = x - y
+    return difference * difference
+
+
 @SINGLE
-def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+def mse_loss(
+    input: Tensor, target: Tensor, reduction: str = "mean", *, auto: bool | None = None
+) -> Tensor:  # fmt: skip
     """The squared difference.
 
     >>> import lazygrad as lg
@@ -282,8 +298,8 @@ def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """
     target = as_target(target)
     _broadcasting("mse_loss", input, target)
-    difference = input - target
-    return reduce_loss(difference * difference, reduction)
+    alike = (input.shape, input.dtype) == (target.shape, target.dtype)
+    return reduce_loss(_squared_error(input, target, auto=auto if alike else True), reduction)
 
 
 @SINGLE
