@@ -10,6 +10,7 @@ tensor([2., 4.])
 
 from __future__ import annotations
 
+import math
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -35,10 +36,11 @@ from lazygrad.dtypes import (
     uint64,
 )
 from lazygrad.dtypes import bool_ as bool
-from lazygrad.engine import creation, debug, forms, functions
+from lazygrad.engine import combine, creation, debug, forms, functions
 from lazygrad.engine.anomaly import detect_anomaly
 from lazygrad.engine.backward import grad
 from lazygrad.engine.checkpoint import checkpoint
+from lazygrad.engine.combine import *  # noqa: F403
 from lazygrad.engine.compute_graph import compute_graph
 from lazygrad.engine.creation import *  # noqa: F403  its __all__ is part of ours
 from lazygrad.engine.custom_vjp import custom_vjp
@@ -86,18 +88,21 @@ float = float32
 int = int32
 short = int16
 set_num_threads = set_num_workers
+get_num_threads = num_workers
+e, pi, inf, nan, newaxis = math.e, math.pi, math.inf, math.nan, None
 
 __all__ = [
-    "Generator", "Graph", "LazygradWarning", "Tensor", "amp", "autocast", "benchmark", "bfloat16",
-    "bool", "checkpoint", "compute_graph", "config", "cuda", "custom_vjp", "data", "debug",
-    "detect_anomaly", "device", "double", "dtype", "dtypes", "enable_grad", "errors", "finfo",
-    "float", "float16", "float32", "float64", "get_autocast_dtype", "get_default_dtype",
-    "get_default_graph", "get_rng_state", "grad", "half", "iinfo", "inference_mode", "initial_seed",
-    "int", "int16", "int32", "int64", "int8", "is_autocast_available", "is_autocast_enabled",
-    "is_grad_enabled", "linalg", "load", "long", "manual_seed", "memory_stats", "nn", "no_grad",
-    "num_workers", "optim", "profile", "realize", "save", "seed", "set_default_dtype",
-    "set_default_graph", "set_grad_enabled", "set_num_threads", "set_num_workers", "set_rng_state",
-    "short", "synchronize", "uint16", "uint32", "uint64", "uint8",
+    "Generator", "Graph", "LazygradWarning", "Tensor", "amp", "autocast", "benchmark",
+    "bfloat16", "bool", "checkpoint", "compute_graph", "config", "cuda", "custom_vjp", "data",
+    "debug", "detect_anomaly", "device", "double", "dtype", "dtypes", "e", "enable_grad",
+    "errors", "finfo", "float", "float16", "float32", "float64", "get_autocast_dtype",
+    "get_default_dtype", "get_default_graph", "get_num_threads", "get_rng_state", "grad",
+    "half", "iinfo", "inf", "inference_mode", "initial_seed", "int", "int16", "int32", "int64",
+    "int8", "is_autocast_available", "is_autocast_enabled", "is_grad_enabled", "linalg", "load",
+    "long", "manual_seed", "memory_stats", "nan", "newaxis", "nn", "no_grad", "num_workers",
+    "optim", "pi", "profile", "realize", "save", "seed", "set_default_dtype",
+    "set_default_graph", "set_grad_enabled", "set_num_threads", "set_num_workers",
+    "set_rng_state", "short", "synchronize", "uint16", "uint32", "uint64", "uint8",
 ]  # fmt: skip
 _LATER = {  # imported when first named: `import lazygrad` costs little more than NumPy
     "profile": ("lazygrad.runtime.profiling", "profile"),
@@ -139,6 +144,7 @@ def __dir__() -> list[str]:
     return sorted({*__all__, *_LATER, "__version__"})
 
 
+__all__ += combine.__all__
 __all__ += creation.__all__
 __all__ += forms.__all__
 __all__ += functions.__all__

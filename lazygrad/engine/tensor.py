@@ -23,15 +23,18 @@ from lazygrad.engine.methods import (
     ArithmeticMethods,
     ConvertMethods,
     DecomposeMethods,
+    ElementaryMethods,
     GradientMethods,
     IndexMethods,
     LinalgMethods,
     MaskMethods,
+    PieceMethods,
     RandomMethods,
     ReduceMethods,
     ScatterMethods,
     ShapeMethods,
     ShowMethods,
+    StatisticsMethods,
 )
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.pending import pinned_by_pending, stage_write, value_of
@@ -51,7 +54,8 @@ from lazygrad.shapes import Shape
 
 
 class Tensor(
-    ArithmeticMethods, ReduceMethods, ShapeMethods, IndexMethods, ScatterMethods, MaskMethods,
+    ArithmeticMethods, ElementaryMethods, StatisticsMethods, PieceMethods,
+    ReduceMethods, ShapeMethods, IndexMethods, ScatterMethods, MaskMethods,
     LinalgMethods, ConvertMethods,
     DecomposeMethods, RandomMethods, ShowMethods, GradientMethods, PythonProtocols, NumpyProtocols,
 ):  # fmt: skip

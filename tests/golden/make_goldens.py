@@ -18,6 +18,7 @@ HERE = Path(__file__).parent
 
 FILES = {"cases": "goldens.npz", "cases_optim": "goldens_optim.npz", "cases_nn": "goldens_nn.npz",
          "cases_drawn": "goldens_drawn.npz", "cases_linalg": "goldens_linalg.npz",
+         "cases_methods": "goldens_methods.npz",
          "cases_amp": "goldens_amp.npz", "cases_index": "goldens_index.npz"}  # fmt: skip
 
 
