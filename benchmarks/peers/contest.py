@@ -22,7 +22,7 @@ from benchmarks.workloads import Workload
 
 ROOT = Path(__file__).parents[2]
 RTOL, ATOL = 1e-3, 1e-5  # how far the first losses may lie apart
-_PAUSE = 0.02  # seconds in which the threads of the one before fall asleep
+_PAUSE = 0.05  # seconds in which the threads of the one before fall asleep (OpenBLAS: 2**26 cycles)
 
 
 class PeerError(Exception):
