@@ -37,7 +37,7 @@ from lazygrad.engine.methods import (
     StatisticsMethods,
 )
 from lazygrad.engine.modes import STATE
-from lazygrad.engine.pending import pinned_by_pending, stage_write, value_of
+from lazygrad.engine.pending import pinned_by_pending, stage_write, value_of, withdraw_write
 from lazygrad.engine.protocols import NumpyProtocols, PythonProtocols
 from lazygrad.engine.realize import flush_writes, realize_nodes
 from lazygrad.engine.storage import ReadOnly, Storage, export
@@ -374,16 +374,22 @@ class Tensor(
             capture.before_write(self._storage)
             stage_write(self._storage, new._node_in(capture.graph))
         elif new._node is None:
-            self._storage.set(new._array(), pinned_by_pending, user_site_text())
+            self._overwrite(new._array())
         else:
             graph = new._node.graph
             if self._storage.pending is not None and self._storage.pending.graph is not graph:
                 flush_writes([self._storage])
             if new.is_realized:
-                self._storage.set(new._array(), pinned_by_pending, user_site_text())
+                self._overwrite(new._array())
             else:
                 stage_write(self._storage, new._node)
         return self
+
+    def _overwrite(self, array: Array) -> None:
+        """Write an array; a write that was pending never comes."""
+        assert self._storage is not None
+        withdraw_write(self._storage, None)
+        self._storage.set(array, pinned_by_pending, user_site_text())
 
     def _rebind(self, new: Tensor) -> Self:
         """In-place operations: make this handle stand for the new version."""

@@ -11,6 +11,7 @@ import pytest
 
 import lazygrad as lg
 from lazygrad import nn
+from lazygrad.engine.pending import WRITES
 
 
 @pytest.mark.parametrize("executor", ["auto", "reference"])
@@ -300,3 +301,16 @@ def test_an_opaque_value_that_only_an_empty_one_reads() -> None:
     padded = lg.ones(3).pad((1, 1))
     assert padded[lg.zeros(0, dtype=lg.int64)].tolist() == []
     assert lg.zeros(3).masked_select(lg.tensor([True, False, True]), size=0).tolist() == []
+
+
+def test_an_assigned_tensor_takes_the_place_of_a_pending_write() -> None:
+    layer = lg.nn.Linear(2, 3)  # its initial values are pending
+    before = layer.weight * 1.0
+    for p in layer.parameters():
+        assert p._storage.pending is not None
+        p.data = lg.tensor(np.full(p.shape, 0.5, np.float32))
+    written = [storage.pending for storage in WRITES.values()]
+    assert all(node is not None and WRITES[node.id].pending is node for node in written)
+    assert layer.weight.tolist() == [[0.5, 0.5]] * 3
+    assert (np.abs(before.numpy()) < 0.7072).all() and before.numpy().std() > 0
+    assert layer.weight.tolist() == [[0.5, 0.5]] * 3
