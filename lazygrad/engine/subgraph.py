@@ -13,7 +13,7 @@ from lazygrad.config import config
 from lazygrad.engine.apply import choose_graph
 from lazygrad.engine.body import Body, append_call, project
 from lazygrad.engine.chain import Chain, waiting_chain
-from lazygrad.engine.graph import Graph
+from lazygrad.engine.graph import Graph, Node
 from lazygrad.engine.modes import STATE, no_grad
 from lazygrad.engine.pending import WRITES, withdraw_write
 from lazygrad.engine.precision import full_precision
@@ -22,6 +22,11 @@ from lazygrad.engine.tensor import Tensor
 from lazygrad.engine.waiting import BackCall
 from lazygrad.errors import LazygradError
 from lazygrad.ops.source import DATA
+
+
+def _weak(spec: Any) -> bool:
+    """Whether a node is weakly typed; tensors that stand for their shapes are not."""
+    return isinstance(spec, Node) and spec.weak
 
 
 class Subgraph:
@@ -45,7 +50,7 @@ class Subgraph:
     def body(self, specs: Sequence[Any], key: Any = ()) -> Body:
         """The traced body for inputs of these shapes and dtypes."""
         signature = (
-            key, tuple([(n.shape, n.dtype, getattr(n, "weak", False)) for n in specs]),
+            key, tuple([(n.shape, n.dtype, _weak(n)) for n in specs]),
         )  # fmt: skip
         found = self._bodies.get(signature)
         if found is None:
@@ -90,7 +95,7 @@ class Subgraph:
         STATE.graph, STATE.trace, STATE.grad, STATE.autocast = graph, True, False, None
         try:
             sources = [
-                graph.source(("input", i), n.shape, n.dtype, DATA, False, getattr(n, "weak", False))
+                graph.source(("input", i), n.shape, n.dtype, DATA, False, _weak(n))
                 for i, n in enumerate(specs)
             ]
             results = self._fn(*[Tensor._of(n) for n in sources])

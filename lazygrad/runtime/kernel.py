@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lazygrad.dtypes import DType
-from lazygrad.ops.opdef import Attrs, OpDef
+from lazygrad.ops.opdef import Attrs, Kind, OpDef
 from lazygrad.ops.scalar_math import Instr
 from lazygrad.shapes import Shape
 
@@ -203,12 +203,37 @@ class Kernel:
     flops: float = 0.0
     nbytes: int = 0
 
-    def key(self) -> tuple[Any, ...]:
+    def key(self) -> tuple[Any, ...] | None:
         """All that it computes, without its labels: equal keys, one compiled form.
 
-        The attributes of an `Extern` may hold anything, so a kernel with one has no use for it.
+        None for what must be told apart: attributes of an `Extern` that are no plain values, and
+        checks, which say whose they are when they fail.
         """
-        return (self.params, self.scratch, self.grid, self.stages, self.finish)
+        attrs: list[Any] = []
+        for stage in self.stages:
+            if isinstance(stage, Extern):
+                if stage.op.kind is Kind.EFFECT:
+                    return None
+                try:
+                    attrs.append(plain(stage.attrs))
+                except TypeError:
+                    return None
+        return (self.params, self.scratch, self.grid, self.stages, self.finish, *attrs)
+
+
+def plain(value: Any) -> Any:
+    """What stands for a plain value in a key: equal only for the same type and bits.
+
+    >>> plain((0.0, 1)) == plain((-0.0, 1)), plain(1) == plain(True)
+    (False, False)
+    """
+    if isinstance(value, tuple):
+        return tuple([plain(v) for v in value])
+    if isinstance(value, float):
+        return value.hex()
+    if value is None or isinstance(value, bool | int | str | DType):
+        return type(value), value
+    raise TypeError(f"{type(value).__name__} is no plain value")
 
 
 def stage_bodies(stage: Stage) -> tuple[Body, ...]:
