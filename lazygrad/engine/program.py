@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lazygrad.config import config
+from lazygrad.engine.collector import collector_paused
 from lazygrad.engine.compiler import settings_key
 from lazygrad.engine.emit import ZONE, build_kernels, emit_code, lower_all
 from lazygrad.engine.executable import (
@@ -119,7 +120,8 @@ class ProgramCache:
                 self._programs.move_to_end(key)
                 return found
             self.misses += 1
-        program = compiler(frozen)  # outside of the lock: two threads may both compile, no harm
+        with collector_paused():
+            program = compiler(frozen)  # without the lock: two threads may both compile, no harm
         with self._lock:
             self._programs[key] = program
             while len(self._programs) > self.limit:

@@ -10,8 +10,8 @@ import pytest
 from lazygrad.config import config
 from lazygrad.dtypes import float64
 from lazygrad.engine.arena import POOL
-from lazygrad.engine.frozen import FNode, Site
-from lazygrad.engine.program import CACHE, ProgramCache, compile_graph, program_for
+from lazygrad.engine.frozen import FNode, FrozenGraph, Site
+from lazygrad.engine.program import CACHE, Program, ProgramCache, compile_graph, program_for
 from lazygrad.ops.elementwise import ADD, EXP, MUL, NEG, RELU, SUB
 from lazygrad.ops.opdef import Kind, OpDef
 from lazygrad.ops.sort import CUMSUM
@@ -263,3 +263,18 @@ def test_a_very_long_chain_compiles_and_runs(shape) -> None:
     out = np.empty(shape, np.float32)
     program.run([np.ones(shape, np.float32)], [out])
     assert (out == 3001).all()
+
+
+def test_nothing_is_collected_while_a_program_is_compiled() -> None:
+    seen: list[bool] = []
+
+    def compiler(frozen: FrozenGraph) -> Program:
+        seen.append(gc.isenabled())
+        raise ValueError("no program")
+
+    g = GraphBuilder()
+    frozen = g.finish([g(EXP, g.data((2,)))])
+    with pytest.raises(ValueError, match="no program"):
+        ProgramCache().get(frozen, compiler)
+    assert seen == [False]
+    assert gc.isenabled()
