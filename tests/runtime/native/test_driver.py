@@ -348,7 +348,7 @@ if len(allowed) > 1:
     os.sched_setaffinity(0, {here})
     for worker in workers:
         os.sched_setaffinity(worker, {here})
-    end = time.monotonic() + 20
+    end = time.monotonic() + 50  # of a machine that does other things too
     while any(here in os.sched_getaffinity(worker) for worker in workers):
         assert time.monotonic() < end
         run(2000)
