@@ -19,11 +19,12 @@ from lazygrad.engine.apply import choose_graph
 from lazygrad.engine.autodiff import is_leaf, pullback
 from lazygrad.engine.body import between, copied
 from lazygrad.engine.graph import Graph, Node, newest_id
+from lazygrad.engine.handles import HANDLES
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.pytree import flatten, unflatten
 from lazygrad.engine.tensor import Tensor
 from lazygrad.engine.tie import Tie, tie
-from lazygrad.errors import ArgumentError
+from lazygrad.errors import ArgumentError, GradientError
 from lazygrad.ops.opdef import Kind
 from lazygrad.ops.source import AFTER, CONST, LITERAL
 
@@ -37,7 +38,8 @@ def checkpoint(
     A result and its gradients have the bits that they have without it: random numbers (dropout) are
     the same ones again, running statistics are written once. What the function reads may come from
     anywhere: arguments, parameters of modules, closures. It may return any nesting of tensors;
-    checkpoints may be nested.
+    checkpoints may be nested. Tensors made inside have no gradient of their own: a hook on one
+    raises `GradientError` in the backward pass.
 
     Memory is saved where several of them follow one another, as around the blocks of a deep
     network: one block at a time has its inner values. `use_reentrant` and `preserve_rng_state` are
@@ -109,6 +111,7 @@ class _Again(Tie):
         moment = max(seeds.values(), key=lambda n: n.id)
         env = {n.id: graph.append(AFTER, (n, moment), requires_grad=n.requires_grad) for n in reads}
         for node in between(reads, values):
+            _check_hooks(node)
             env[node.id] = _again(graph, node, env)
         first = {n.id: k for k, n in reversed([*enumerate(call.inputs)])}
         wanted = [n for n in reads if first[n.id] in needed]
@@ -119,6 +122,17 @@ class _Again(Tie):
             gathered={env[n.id].id: gathered[k] for n in wanted if (k := first[n.id]) in gathered},
         )
         return {first[n.id]: g for n in wanted if (g := found.get(env[n.id].id)) is not None}
+
+
+def _check_hooks(node: Node) -> None:
+    """Raise where somebody waits for the gradient of a value that is not differentiated itself."""
+    ref = HANDLES.get(node.id)
+    tensor = ref() if ref is not None else None
+    if tensor is not None and (tensor._hooks or tensor._retains):
+        raise GradientError(
+            f"a tensor of shape {node.shape} made at {node.where} inside of checkpoint() has a hook"
+            " or retain_grad(), but the gradient goes to a copy of it; hook an argument or a result"
+        )
 
 
 def _again(graph: Graph, node: Node, env: dict[int, Node]) -> Node:

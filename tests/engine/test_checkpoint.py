@@ -8,7 +8,7 @@ import pytest
 
 import lazygrad as lg
 from lazygrad import nn
-from lazygrad.errors import ArgumentError
+from lazygrad.errors import ArgumentError, GradientError
 from lazygrad.testing import gradcheck, gradgradcheck
 
 WIDTH, ROWS = 16, 64
@@ -212,3 +212,63 @@ def test_a_rule_of_its_own_inside() -> None:
         first.sum().backward()
         assert x.grad is not None
         assert x.grad.item() == (20 * 3.0 * 1.5 if fn is not square else 40.0)
+
+
+def test_a_hook_inside_is_not_lost() -> None:
+    made: list[lg.Tensor] = []
+
+    def fn(x: lg.Tensor) -> lg.Tensor:
+        made.append(x * 2)
+        return made[-1].exp()
+
+    for watch in (lambda t: t.register_hook(lambda g: g), lambda t: t.retain_grad()):
+        y = lg.checkpoint(fn, lg.ones(2, requires_grad=True))
+        watch(made[-1])
+        with pytest.raises(GradientError, match=r"inside of checkpoint\(\) has a hook"):
+            y.sum().backward()
+    x = lg.ones(2, requires_grad=True)
+    x.register_hook(lambda g: g * 10)
+    y = lg.checkpoint(lambda x: x * 2, x)
+    y.register_hook(lambda g: g + 1)
+    y.sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [40.0, 40.0]
+
+
+def test_a_captured_function_inside() -> None:
+    found = []
+    for wrap in (plain, lg.checkpoint):
+        layer = lg.compute_graph(lambda x: (x * x).sin().exp())
+        x = lg.tensor([0.5, 2.0], requires_grad=True)
+        for _ in range(3):
+            (wrap(layer, wrap(layer, x)) ** 2).sum().backward()
+        assert x.grad is not None
+        found.append(x.grad.tolist())
+    assert found[0] == found[1]
+
+
+@pytest.mark.numpy_code  # nothing is compiled to machine code, which would take seconds
+def test_a_stack_of_transformer_layers() -> None:
+    def trained(wrap: Wrap) -> tuple[list[float], int]:
+        lg.manual_seed(0)
+        layers = nn.ModuleList(
+            [nn.TransformerEncoderLayer(8, 2, 32, batch_first=True) for _ in range(4)]
+        )
+        optimizer = lg.optim.SGD(layers.parameters(), lr=0.1)
+
+        @lg.compute_graph
+        def step(x: lg.Tensor) -> lg.Tensor:
+            optimizer.zero_grad()
+            for layer in layers:
+                x = wrap(layer, x)
+            loss = (x * x.sin()).mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        losses = [step(lg.ones(2, 16, 8) * 0.1).item() for _ in range(2)]
+        return losses, step.memory_plan().arena_bytes
+
+    losses, arena = trained(plain)
+    again, smaller = trained(lg.checkpoint)
+    assert again == losses
+    assert smaller < arena * 0.6
