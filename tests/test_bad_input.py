@@ -272,6 +272,21 @@ def test_reading_a_value_while_capturing(name: str) -> None:
     assert f"{__file__}:" in text or "(shape (3,))" in text
 
 
+@pytest.mark.parametrize(
+    ("make", "op"),
+    [
+        (lambda x: (x > 0).sum(), "gt"),
+        (lambda x: (x * 2).detach().exp().sum(), "detach"),
+        (lambda x: lg.no_grad()(lambda: (x * 2).sum())(), "mul"),
+    ],
+)
+def test_backward_names_what_passes_no_gradient_on(make: Any, op: str) -> None:
+    with pytest.raises(
+        errors.GradientError, match=f"`{op}` .* made at .*{__name__.split('.')[-1]}"
+    ):
+        make(leaf()).backward()
+
+
 def test_a_failed_capture_leaves_the_function_usable() -> None:
     broken = True
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lazygrad.data.collate import default_collate
 from lazygrad.data.dataset import (
+    ConcatDataset,
     Dataset,
     IterableDataset,
     Subset,
@@ -53,6 +54,7 @@ __all__ = [
     "Dataset",
     "IterableDataset",
     "TensorDataset",
+    "ConcatDataset",
     "Subset",
     "random_split",
     "DataLoader",

@@ -8,7 +8,9 @@ whose word then counts.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -84,6 +86,32 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
     def get_batch(self, indices: Sequence[int]) -> tuple[NDArray[Any], ...]:
         """The rows at `indices`, one array per column."""
         return tuple(array.take(indices, axis=0) for array in self.arrays)
+
+
+class ConcatDataset(Dataset[T_co]):
+    """Datasets one after the other.
+
+    >>> both = ConcatDataset(["ab", "cde"])
+    >>> len(both), both[1], both[2], both[-1]
+    (5, 'b', 'c', 'e')
+    """
+
+    def __init__(self, datasets: Iterable[Indexable[T_co]]) -> None:
+        self.datasets = list(datasets)
+        if not self.datasets:
+            raise DataError("ConcatDataset: there are no datasets")
+        self.cumulative_sizes = list(accumulate(map(len, self.datasets)))
+
+    def __getitem__(self, index: int) -> T_co:
+        size = len(self)
+        if not -size <= index < size:
+            raise IndexOutOfRangeError(f"ConcatDataset: index {index} in a dataset of {size}")
+        place = bisect_right(self.cumulative_sizes, index % size)
+        before = self.cumulative_sizes[place - 1] if place else 0
+        return self.datasets[place][index % size - before]
+
+    def __len__(self) -> int:
+        return self.cumulative_sizes[-1]
 
 
 class Subset(Dataset[T_co]):

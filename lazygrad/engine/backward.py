@@ -48,10 +48,24 @@ def _graph_of(t: Tensor) -> Any:
 def _checked_roots(roots: Sequence[Tensor], what: str) -> None:
     for root in roots:
         if not root.requires_grad:
-            raise GradientError(
-                f"{what}: the tensor does not require grad: nothing it was made from does"
-                " (requires_grad=True), or it was made under no_grad()"
+            raise GradientError(f"{what}: the tensor does not require grad: {_why_no_grad(root)}")
+
+
+def _why_no_grad(root: Tensor) -> str:
+    """Where the way back to a tensor that requires grad is cut, if there is one."""
+    todo = [] if root._node is None else [root._node]
+    seen = set(todo)
+    while todo:
+        node = todo.pop()
+        if any(source.requires_grad for source in node.inputs):
+            return (
+                f"`{node.op.name}` ({node.shape}) made at {node.where} passes no gradient on: it"
+                " has none, or it was made under no_grad()"
             )
+        new = [source for source in node.inputs if source not in seen]
+        seen.update(new)
+        todo += new
+    return "nothing it was made from does (requires_grad=True), or it was made under no_grad()"
 
 
 def _seeds(

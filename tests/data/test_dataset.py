@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 import lazygrad as lg
 from lazygrad import Tensor
-from lazygrad.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, random_split
+from lazygrad.data import (
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    TensorDataset,
+    random_split,
+)
 from lazygrad.data.dataset import read_batch
 from lazygrad.errors import ConfigError, DataError, DTypeError, IndexOutOfRangeError, ShapeError
 
@@ -82,6 +90,13 @@ def test_split_by_lengths_and_seeds() -> None:
     assert list(random_split(range(10), [7, 3])[0]) == drawn
 
 
+def test_datasets_one_after_the_other() -> None:
+    both = ConcatDataset(["ab", "", Subset("cdef", [3, 0])])
+    assert [both[i] for i in range(-4, 4)] == list("abfcabfc")
+    numbers = ConcatDataset([TensorDataset(np.arange(3)), TensorDataset(np.arange(3, 5))])
+    assert [x.tolist() for (x,) in DataLoader(numbers, 2)] == [[0, 1], [2, 3], [4]]
+
+
 @pytest.mark.parametrize(
     ("make", "error", "text"),
     [
@@ -92,6 +107,8 @@ def test_split_by_lengths_and_seeds() -> None:
             ShapeError,
             r"first axis: \(3, 2\), \(4,\)",
         ),
+        (lambda: ConcatDataset([]), DataError, "there are no datasets"),
+        (lambda: ConcatDataset(["a", "b"])[2], IndexOutOfRangeError, "index 2 in a dataset of 2"),
         (lambda: Subset("abc", [3]), IndexOutOfRangeError, "indices from 3 to 3 in a dataset of 3"),
         (lambda: Subset("abc", [-4]), IndexOutOfRangeError, "indices from -4"),
         (lambda: Subset("abc", [0.5]), DTypeError, "a row of integers, got float64"),
