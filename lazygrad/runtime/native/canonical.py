@@ -15,7 +15,7 @@ from math import prod
 from lazygrad.dtypes import DType, int64
 from lazygrad.ops.scalar_math import WORDS, Instr
 from lazygrad.runtime.kernel import Access, Body, Kernel, Map, Reduce, Store
-from lazygrad.runtime.native.nest import Walk
+from lazygrad.runtime.native.nest import STEPS, Walk
 from lazygrad.runtime.native.reduce import neutral
 from lazygrad.runtime.native.target import LANES
 
@@ -46,8 +46,8 @@ class Words:
         return value if value in (0, 1) else self.word(value)
 
     def step(self, value: int) -> Number:
-        """A stride, which shapes the code where it is 0, 1 or 2."""
-        return value if value in (0, 1, 2) else self.word(value)
+        """A stride, which shapes the code where vectors walk it without a gather."""
+        return value if value in STEPS else self.word(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +216,7 @@ def _cost(stage: Map | Reduce, axis: Axis) -> float:
     for k, (access, s) in enumerate(zip(accesses_of(stage), axis.strides, strict=True)):
         if k < len(loads):
             scattered = access.index is not None and axis.strides[access.index] != 0
-            total += _GATHER if scattered or s not in (0, 1, 2) else float(s) if s else _SPREAD
+            total += _GATHER if scattered or s not in STEPS else float(abs(s)) if s else _SPREAD
         elif isinstance(stage, Map):
             total += 1.0 if s == 1 else _SCATTER
     return (total + 0.5) * _fill(axis.extent)
@@ -231,7 +231,7 @@ def choose_map(stage: Map, axes: Sequence[Axis]) -> Walk:
     order = [a for a in places if a != vector] + [vector]
     turned = [
         k for k, access in enumerate(stage.body.loads)
-        if axes[vector].strides[k] not in (0, 1, 2) and access.index is None
+        if axes[vector].strides[k] not in STEPS and access.index is None
     ]  # fmt: skip
     inner = max(places, key=lambda a: sum(axes[a].strides[k] == 1 for k in turned))
     turned = [k for k in turned if axes[inner].strides[k] == 1]

@@ -18,6 +18,7 @@ from lazygrad.runtime.native.pack import shuffle, transpose
 from lazygrad.runtime.native.target import LANES
 from lazygrad.runtime.native.words import NativeMath, memory_type
 
+STEPS = (-1, 0, 1, 2)  # strides that vectors are loaded with at once
 _TILE = 64  # rows that are transposed at once
 
 
@@ -249,6 +250,8 @@ class Nest:
                 found = f.masked_load(type_, pointer, lanes.mask)
         elif _is(stride, 2):
             found = self.every_second(o, pointer, lanes)
+        elif _is(stride, -1):
+            found = self.backward(o, pointer, lanes)
         else:
             found = self.gather(o, pointer, stride, lanes)
         return math.from_memory(found, o.dtype)
@@ -285,6 +288,17 @@ class Nest:
                 type_, at, f.cmp("icmp slt", f.steps(width), f.splat(count, width))
             ))  # fmt: skip
         return shuffle(f, halves[0], halves[1], list(range(0, 2 * width, 2)))
+
+    def backward(self, o: Operand, pointer: Value, lanes: Lanes) -> Value:
+        """A vector whose first element is the last one in memory."""
+        f, width = self.f, lanes.width
+        type_, first = vector(o.element, width), f.gep(o.element, pointer, 1 - width)
+        if lanes.count is None:
+            found = f.load(type_, first)
+        else:
+            start = f.splat(f.i64(f.sub(width, lanes.count)), width)
+            found = f.masked_load(type_, first, f.cmp("icmp sge", f.steps(width), start))
+        return shuffle(f, found, found, list(reversed(range(width))))
 
     def gather(
         self, o: Operand, pointer: Value, stride: Index, lanes: Lanes, index: Value | None = None

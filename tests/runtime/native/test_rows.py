@@ -355,4 +355,16 @@ def test_every_second_element_is_read_and_nothing_behind_the_last(n: int, dtype:
     k.map((1, 3, n), [x.at((0, 2 * n - 1, 2))], [out.at((0, n, 1))])
     values = normal(3, 2 * n - 1, dtype=dtype)
     found = check_units(k.kernel(), [values.ravel(), empty(3, n, dtype=dtype).ravel()])
-    same_bits(found[1].reshape(3, n), values[:, ::2])
+    same_bits([found[1].reshape(3, n)], [values[:, ::2]])
+
+
+@pytest.mark.parametrize("dtype", [float32, float16, bool_], ids=lambda d: d.name)
+@pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 40])
+def test_rows_are_read_backward_and_nothing_before_the_first(n: int, dtype: DType) -> None:
+    k = Build()
+    x = k.param((3, n), dtype=dtype)
+    out = k.param((3, n), "out", dtype)
+    k.map((1, 3, n), [x.at((0, n, -1), offset=n - 1)], [out.at((0, n, 1))])
+    values = normal(3, n, dtype=dtype)
+    found = check_units(k.kernel(), [values.ravel(), empty(3, n, dtype=dtype).ravel()])
+    same_bits([found[1].reshape(3, n)], [values[:, ::-1]])
