@@ -38,22 +38,43 @@ def look_before(kept: Any, row: Any, at: Any) -> Any:
     return before.sum() + 10 * kept.rows.sum()
 
 
+def shift(kept: Any, row: Any, at: Any) -> Any:
+    kept.rows[:, 1:] = kept.rows[:, :-1]
+    kept.rows[:, 0] = row
+    return kept.rows[:, 1].sum()
+
+
+def shift_alone(kept: Any, row: Any, at: Any) -> Any:
+    kept.rows[:, 1:] = kept.rows[:, :-1] + 1
+    kept.rows[:, 2:] = kept.rows[:, :-2]
+    return kept.rows[:, 5].sum()
+
+
+def move_up(kept: Any, row: Any, at: Any) -> Any:
+    kept.rows[:, 1:] = kept.rows[:, :-1]
+    return kept.rows[:, 3].sum() + row.sum()
+
+
 def twice(kept: Any, row: Any, at: Any) -> Any:
     kept.rows[:, at] = row
     kept.rows[:, at + 1] = kept.rows[:, at] * 2
     return kept.rows.sum()
 
 
-@pytest.mark.parametrize("edit", [add_row, add_slice, look_before, twice])
+@pytest.mark.parametrize(
+    "edit", [add_row, add_slice, look_before, shift, shift_alone, move_up, twice]
+)
 @pytest.mark.parametrize("captured", [True, False])
 def test_edits_are_those_of_numpy(edit: Callable[..., Any], captured: bool) -> None:
-    kept, plain = Cache(), SimpleNamespace(rows=np.zeros((2, SIZE, 3), np.float32))
+    rng = np.random.default_rng(0)
+    start = rng.integers(-3, 4, (2, SIZE, 3)).astype(np.float32)
+    kept, plain = Cache(), SimpleNamespace(rows=start.copy())
+    kept.rows.data = start
 
     def fn(row: lg.Tensor, at: lg.Tensor) -> Any:
         return edit(kept, row, at)
 
     call = lg.compute_graph(fn) if captured else fn
-    rng = np.random.default_rng(0)
     with lg.no_grad():
         for k in (3, 0, 100, 7):
             row = rng.integers(-3, 4, (2, 3)).astype(np.float32)
