@@ -21,6 +21,7 @@ from lazygrad.engine.apply import choose_graph
 from lazygrad.engine.autodiff import is_leaf
 from lazygrad.engine.frozen import exact
 from lazygrad.engine.graph import HOOKS, Graph, Node, newest_id
+from lazygrad.engine.handles import HANDLES, register_handle
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.pytree import Tree, flatten, unflatten
 from lazygrad.engine.tensor import Tensor
@@ -257,10 +258,10 @@ class _Rule(Tie):
             )
             found = self._gradients(returned)
             self._check_reads([t._node_in(graph) for t in found.values()], known, start)
-            return {
-                i: gathered[i] + found[i] if i in gathered else found[i]
-                for i in sorted(found) if i in needed
-            }  # fmt: skip
+        return {
+            i: gathered[i] + _waited_for(found[i]) if i in gathered else _waited_for(found[i])
+            for i in sorted(found) if i in needed
+        }  # fmt: skip
 
     def _cotangent(self, graph: Graph, index: int, g: Tensor | None) -> Tensor | None:
         place = self.outputs[index]
@@ -342,6 +343,14 @@ class _Rule(Tie):
                     " is neither a residual nor a cotangent; return it from fwd among the residuals"
                 )
             stack.extend(node.inputs)
+
+
+def _waited_for(g: Tensor) -> Tensor:
+    """A tensor of a trace that is over: what it reads has to stay until it is computed."""
+    node = g._node
+    if node is not None and node.id in HANDLES and HANDLES[node.id]() is g:
+        register_handle(node, g)
+    return g
 
 
 @contextmanager

@@ -173,6 +173,17 @@ def test_an_argument_may_be_the_result_and_come_twice() -> None:
     assert x.grad is not None and x.grad.item() == 3.0  # -1 + 3 + 1
 
 
+@pytest.mark.parametrize("realized", [False, True])
+def test_a_gradient_that_nobody_has_read_sees_what_was_there(realized: bool) -> None:
+    x, w = leaf(1.0, 2.0), lg.nn.Parameter(np.array([3.0, 5.0]))
+    loss = scaled(x, w).sum()
+    if realized:
+        loss.item()
+    loss.backward()
+    w.data = np.zeros(2)
+    assert x.grad is not None and x.grad.tolist() == [30.0, 50.0]
+
+
 @pytest.mark.parametrize("keeps", [False, True])
 def test_its_gradient_is_added_to_what_is_there(keeps: bool) -> None:
     fn = lg.custom_vjp(lambda x: x * 2)
