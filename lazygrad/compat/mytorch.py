@@ -125,7 +125,8 @@ nn = SimpleNamespace(**{name: getattr(lg.nn, name) for name in lg.nn.__all__})
 for _name in (
     "Linear", "Embedding", "Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d", "MaxPool2d",
     "AvgPool2d", "AdaptiveAvgPool2d", "BatchNorm1d", "BatchNorm2d", "LayerNorm", "RMSNorm",
-    "Sigmoid", "ReLU", "LeakyReLU", "GELU", "SiLU", "Tanh", "MSELoss",
+    "Sigmoid", "ReLU", "LeakyReLU", "GELU", "SiLU", "Tanh", "MSELoss", "RNNCell", "LSTMCell",
+    "GRUCell", "Upsample",
 ):  # fmt: skip
     setattr(nn, _name, _with_auto(_name))
 nn.Softmax, nn.Dropout, nn.CrossEntropyLoss = Softmax, Dropout, CrossEntropyLoss

@@ -135,6 +135,10 @@ LAYERS: dict[str, tuple[tuple[Any, ...], Any]] = {
     "LayerNorm": ((6,), IMAGES),
     "RMSNorm": ((6,), IMAGES),
     "Dropout": ((0.5,), IMAGES),
+    "Upsample": ((None, 2), IMAGES),
+    "RNNCell": ((6, 4), IMAGES[0, 0]),
+    "LSTMCell": ((6, 4), IMAGES[0, 0]),
+    "GRUCell": ((6, 4), IMAGES[0, 0]),
     **dict.fromkeys(
         ("Sigmoid", "ReLU", "LeakyReLU", "GELU", "SiLU", "Tanh", "Softmax"), ((), IMAGES)
     ),
@@ -150,7 +154,7 @@ def test_every_layer_takes_auto(name: str) -> None:
         layer = getattr(mytorch.nn, name)(*args, auto=auto)
         floating = given.dtype == np.float32
         x = lg.tensor(given, requires_grad=floating)
-        y = layer(x)
+        y = layer(x)[0] if name == "LSTMCell" else layer(x)
         leaves = [*layer.parameters(), *([x] if floating else [])]
         lg.realize(*layer.buffers())
         found.append([y.numpy(), *(g.numpy() for g in lg.grad((y * y).sum(), leaves))])
