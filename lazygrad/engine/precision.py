@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ParamSpec, Self, TypeVar
 
+import numpy as np
+
 from lazygrad.dtypes import DType, DTypeLike, as_dtype, bfloat16, float16, float32, float64
 from lazygrad.engine.graph import HOOKS
 from lazygrad.engine.modes import STATE
@@ -29,7 +31,11 @@ _DEFAULTS = {"cpu": bfloat16, "cuda": float16}
 
 def in_precision(x: Any, precision: Precision, half: DType) -> Any:
     """An operand as autocast to `half` wants it: floating tensors in its dtype, but no float64."""
-    if precision is Precision.KEEP or not isinstance(x, HOOKS.tensor):
+    if precision is Precision.KEEP:
+        return x
+    if isinstance(x, np.ndarray) and x.dtype.kind == "f":
+        x = HOOKS.tensor(x)
+    if not isinstance(x, HOOKS.tensor):
         return x
     target = half if precision is Precision.HALF else float32
     dtype = x.dtype

@@ -94,6 +94,15 @@ def test_float64_is_left_alone():
             assert result.dtype is DOUBLE
 
 
+def test_arrays_of_numpy_are_operands_like_others():
+    with lg.autocast("cpu"):
+        assert nn.Linear(4, 3)(X).dtype is HALF
+        assert F.linear(X, x()).dtype is HALF
+        assert lg.einsum("ij,kj->ik", X, x()).dtype is HALF
+        assert F.mse_loss(x(HALF), X).dtype is SINGLE
+        assert (x() @ X.T).dtype is HALF
+
+
 def test_every_product_and_sum_of_the_registry_says_what_it_wants():
     wants = {op.name: op.autocast for op in all_ops()}
     products = {op.name for op in all_ops() if op.kind is Kind.CONTRACT}

@@ -1,10 +1,10 @@
 """Training by captured functions against the same training without: every sequence, every bit.
 
 A `Trainer` has a model with dropout and running statistics, an optimizer, and one of several ways
-of decorating its step. A sequence of events (batches of any size, switches, new learning rates,
-seeds, checkpoints, exceptions while tracing, outputs held or fed back) is played to a plain trainer
-and to a captured one. Losses, outputs, parameters, gradients, buffers, optimizer state and the
-random state must agree bitwise, as far as each event lets them be seen.
+of decorating its step. A sequence of events (batches of any size, switches, precisions, new
+learning rates, seeds, checkpoints, exceptions while tracing, outputs held or fed back) is played to
+a plain trainer and to a captured one. Losses, outputs, parameters, gradients, buffers, optimizer
+state and the random state must agree bitwise, as far as each event lets them be seen.
 """
 
 import warnings
@@ -60,6 +60,7 @@ class Trainer:
         self.held: list[tuple[lg.Tensor, np.ndarray | None]] = []
         self.saved: Any = None
         self.last: lg.Tensor | None = None
+        self.half: lg.dtype | None = None  # the type of products under autocast
 
         def loss_of(x: Any, y: Any, boom: bool) -> Any:
             out = model(x)
@@ -135,6 +136,13 @@ class Trainer:
         self.held.append((loss, None))
 
     def play(self, event: tuple[Any, ...], rng: np.random.Generator) -> None:
+        if event[0] == "autocast":
+            self.half = event[1]
+            return
+        with lg.autocast("cpu", self.half, enabled=self.half is not None):
+            self._play(event, rng)
+
+    def _play(self, event: tuple[Any, ...], rng: np.random.Generator) -> None:
         kind, *rest = event
         if kind in ("batch", "boom"):
             size, as_tensor = rest
@@ -222,6 +230,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("read")),
     st.tuples(st.just("hold")),
     st.tuples(st.just("evaluate")),
+    st.tuples(st.just("autocast"), st.sampled_from([None, lg.bfloat16, lg.float16])),
 )
 
 
