@@ -57,12 +57,14 @@ from lazygrad.nn.distance import (
     GaussianNLLLoss,
     HingeEmbeddingLoss,
     MarginRankingLoss,
+    MultiLabelMarginLoss,
     MultiLabelSoftMarginLoss,
     MultiMarginLoss,
     PairwiseDistance,
     PoissonNLLLoss,
     SoftMarginLoss,
     TripletMarginLoss,
+    TripletMarginWithDistanceLoss,
 )
 from lazygrad.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from lazygrad.nn.flatten import Flatten, Unflatten
@@ -80,6 +82,7 @@ from lazygrad.nn.loss import (
     BCELoss,
     BCEWithLogitsLoss,
     CrossEntropyLoss,
+    CTCLoss,
     HingeLoss,
     HuberLoss,
     KLDivLoss,
@@ -130,6 +133,15 @@ from lazygrad.nn.transformer import (
     TransformerEncoder,
     TransformerEncoderLayer,
 )
+from lazygrad.nn.unpooling import (
+    LocalResponseNorm,
+    LPPool1d,
+    LPPool2d,
+    LPPool3d,
+    MaxUnpool1d,
+    MaxUnpool2d,
+    MaxUnpool3d,
+)
 
 __all__ = [
     "Module", "Parameter", "functional", "init", "utils",
@@ -158,5 +170,7 @@ __all__ = [
     "MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss", "HingeEmbeddingLoss", "CosineEmbeddingLoss",
     "MarginRankingLoss", "TripletMarginLoss", "SoftMarginLoss", "MultiMarginLoss",
     "MultiLabelSoftMarginLoss", "PoissonNLLLoss", "GaussianNLLLoss", "CosineSimilarity",
-    "PairwiseDistance",
+    "PairwiseDistance", "CTCLoss", "TripletMarginWithDistanceLoss", "MultiLabelMarginLoss",
+    "LocalResponseNorm", "LPPool1d", "LPPool2d", "LPPool3d", "MaxUnpool1d", "MaxUnpool2d",
+    "MaxUnpool3d",
 ]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError
 from lazygrad.nn import functional as F
@@ -98,6 +100,30 @@ class TripletMarginLoss(Loss):
             raise ArgumentError(f"TripletMarginLoss: margin must be positive, got {margin}")
         super().__init__(reduction=reduction)
         self.margin, self.p, self.eps, self.swap = margin, p, eps, swap
+
+
+class TripletMarginWithDistanceLoss(Loss):
+    """`TripletMarginLoss` with any distance."""
+
+    function = F.triplet_margin_with_distance_loss
+    settings = ("distance_function", "margin", "swap", "reduction")
+
+    def __init__(
+        self,
+        *,
+        distance_function: Callable[[Tensor, Tensor], Tensor] | None = None,
+        margin: float = 1.0,
+        swap: bool = False,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(reduction=reduction)
+        self.distance_function, self.margin, self.swap = distance_function, margin, swap
+
+
+class MultiLabelMarginLoss(Loss):
+    """relu(1 - x[y] + x[i]) of each label y and each other class i; labels are padded with -1."""
+
+    function = F.multilabel_margin_loss
 
 
 class SoftMarginLoss(Loss):

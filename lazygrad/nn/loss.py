@@ -158,3 +158,16 @@ class HuberLoss(Loss):
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction=reduction)
         self.delta = delta
+
+
+class CTCLoss(Loss):
+    """Connectionist temporal classification (Graves et al. 2006); see `functional.ctc_loss`."""
+
+    function = F.ctc_loss
+    settings = ("blank", "reduction", "zero_infinity")
+
+    def __init__(
+        self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False
+    ) -> None:  # fmt: skip
+        super().__init__(reduction=reduction)
+        self.blank, self.zero_infinity = blank, zero_infinity

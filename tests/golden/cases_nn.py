@@ -116,6 +116,25 @@ MODULES = {
     "batch_norm2d": (lambda nn: nn.BatchNorm2d(2, momentum=0.3), [(3, 2, 2, 3)]),
     "batch_norm2d_no_bias": (lambda nn: nn.BatchNorm2d(2, bias=False), [(3, 2, 2, 3)]),
     "batch_norm3d": (lambda nn: nn.BatchNorm3d(2), [(2, 2, 2, 1, 3)]),
+    "upsample_area": (
+        lambda nn: _called(nn, lambda F, x: F.interpolate(x, (2, 5), mode="area")), [(2, 2, 3, 4)],
+    ),
+    "upsample_bicubic": (lambda nn: nn.Upsample((5, 3), mode="bicubic"), [(1, 2, 3, 4)]),
+    "upsample_bicubic_aligned": (
+        lambda nn: nn.Upsample(scale_factor=1.7, mode="bicubic", align_corners=True),
+        [(1, 2, 3, 4)],
+    ),
+    "local_response_norm": (lambda nn: nn.LocalResponseNorm(3, alpha=0.5, k=0.7), [(2, 5, 3)]),
+    "lp_pool2d": (
+        lambda nn: nn.Sequential(nn.Softplus(), nn.LPPool2d(3, (2, 3), stride=1)), [(2, 2, 4, 5)],
+    ),
+    "lp_pool1d_ceil": (
+        lambda nn: nn.Sequential(nn.Softplus(), nn.LPPool1d(2, 2, ceil_mode=True)), [(2, 3, 5)],
+    ),
+    "max_unpool2d": (
+        lambda nn: _called(nn, lambda F, x: F.max_unpool2d(
+            *F.max_pool2d(x, 2, return_indices=True), 2, output_size=(5, 4))), [(2, 2, 5, 4)],
+    ),
     "upsample_nearest": (lambda nn: nn.Upsample(scale_factor=2), [(2, 2, 3, 2)]),
     "upsample_nearest_size": (lambda nn: nn.Upsample((5, 3)), [(1, 2, 3, 4)]),
     "upsample_exact": (lambda nn: nn.Upsample((5, 3), mode="nearest-exact"), [(1, 2, 3, 4)]),
@@ -328,6 +347,23 @@ LOSSES = {
     "triplet_margin": (lambda nn: nn.TripletMarginLoss(1.5), [(5, 3)] * 3, []),
     "triplet_margin_swap": (
         lambda nn: nn.TripletMarginLoss(2.0, p=1.0, swap=True, reduction="sum"), [(5, 3)] * 3, [],
+    ),
+    "triplet_distance": (
+        lambda nn: nn.TripletMarginWithDistanceLoss(
+            distance_function=nn.PairwiseDistance(p=1), margin=2.0, swap=True), [(5, 3)] * 3, [],
+    ),
+    "multilabel_margin": (
+        lambda nn: nn.MultiLabelMarginLoss(), [(3, 4)],
+        [np.array([[3, 0, -1, 1], [1, -1, 0, 0], [-1, 0, 0, 0]])],
+    ),
+    "ctc": (
+        lambda nn: _called(nn, lambda F, x, *y: F.ctc_loss(F.log_softmax(x, 2), *y)), [(7, 3, 4)],
+        [np.array([[1, 2, 2], [3, 1, 0], [1, 0, 0]]), np.array([7, 6, 5]), np.array([3, 2, 0])],
+    ),
+    "ctc_sum": (
+        lambda nn: _called(nn, lambda F, x, *y: F.ctc_loss(
+            F.log_softmax(x, 2), *y, blank=2, reduction="sum", zero_infinity=True)), [(4, 2, 4)],
+        [np.array([[1, 1, 3], [3, 3, 3]]), np.array([4, 4]), np.array([3, 3])],
     ),
     "soft_margin": (lambda nn: nn.SoftMarginLoss(), [(5, 3)], [_signs("d", 5, 3)]),
     "multi_margin": (lambda nn: nn.MultiMarginLoss(), [(4, 3)], [np.array([0, 2, 1, 1])]),

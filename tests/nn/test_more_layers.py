@@ -93,3 +93,39 @@ def test_a_border_cannot_be_wider_than_what_it_is_made_of() -> None:
 def test_errors_name_the_layer_and_the_shapes(call, text) -> None:
     with pytest.raises((ShapeError, ArgumentError), match=text):
         call()
+
+
+def test_ctc_takes_labels_one_after_the_other_and_single_sequences():
+    F = lg.nn.functional
+    logp = F.log_softmax(lg.tensor(np.random.default_rng(0).normal(size=(6, 2, 4))), 2)
+    padded = F.ctc_loss(logp, lg.tensor([[1, 2], [3, 0]]), [6, 6], [2, 1], reduction="none")
+    joined = F.ctc_loss(logp, lg.tensor([1, 2, 3]), [6, 6], [2, 1], reduction="none")
+    alone = F.ctc_loss(logp[:, 1], lg.tensor([3]), 6, 1, reduction="none")
+    assert padded.tolist() == joined.tolist()
+    assert alone.item() == pytest.approx(padded[1].item()) and alone.shape == ()
+    hopeless = lg.tensor([[1] * 4, [2] * 4])  # seven steps are needed, with the blanks between
+    assert F.ctc_loss(logp, hopeless, [6, 6], [4, 4]).item() == np.inf
+    with pytest.raises(ShapeError, match="lengths"):
+        F.ctc_loss(logp, hopeless, [6], [4, 4])
+
+
+def test_gumbel_softmax_samples_and_has_the_soft_gradient():
+    lg.manual_seed(0)
+    logits = lg.tensor(np.log([0.2, 0.8]), requires_grad=True)
+    many = lg.nn.functional.gumbel_softmax(logits.expand(4000, 2), hard=True)
+    assert set(many.detach().numpy().round(9).ravel()) == {0.0, 1.0}
+    assert many.mean(0)[1].item() == pytest.approx(0.8, abs=0.03)
+    soft = lg.nn.functional.gumbel_softmax(logits, tau=0.5)
+    assert soft.sum().item() == pytest.approx(1)
+    (many * lg.tensor([1.0, 2.0])).sum().backward()
+    assert logits.grad[1].item() > 0
+
+
+def test_unpooling_refuses_what_does_not_fit():
+    x, places = lg.nn.functional.max_pool1d(lg.ones(1, 1, 5), 2, return_indices=True)
+    assert lg.nn.MaxUnpool1d(2)(x, places).shape == (1, 1, 4)
+    assert lg.nn.MaxUnpool1d(2)(x, places, output_size=(1, 1, 5)).shape == (1, 1, 5)
+    with pytest.raises(ShapeError, match="no size near"):
+        lg.nn.MaxUnpool1d(2)(x, places, output_size=(7,))
+    with pytest.raises(ShapeError, match="must be alike"):
+        lg.nn.functional.max_unpool1d(x, places[..., :1], 2)

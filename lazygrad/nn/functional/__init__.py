@@ -6,6 +6,7 @@ from lazygrad.nn.functional.activation import (
     elu,
     gelu,
     glu,
+    gumbel_softmax,
     hardshrink,
     hardsigmoid,
     hardswish,
@@ -42,17 +43,20 @@ from lazygrad.nn.functional.conv import (
     fold,
     unfold,
 )
+from lazygrad.nn.functional.ctc import ctc_loss
 from lazygrad.nn.functional.distance import (
     cosine_embedding_loss,
     gaussian_nll_loss,
     hinge_embedding_loss,
     margin_ranking_loss,
     multi_margin_loss,
+    multilabel_margin_loss,
     multilabel_soft_margin_loss,
     pairwise_distance,
     poisson_nll_loss,
     soft_margin_loss,
     triplet_margin_loss,
+    triplet_margin_with_distance_loss,
 )
 from lazygrad.nn.functional.images import (
     channel_shuffle,
@@ -103,6 +107,15 @@ from lazygrad.nn.functional.pooling import (
     max_pool2d,
     max_pool3d,
 )
+from lazygrad.nn.functional.unpooling import (
+    local_response_norm,
+    lp_pool1d,
+    lp_pool2d,
+    lp_pool3d,
+    max_unpool1d,
+    max_unpool2d,
+    max_unpool3d,
+)
 
 __all__ = [
     "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
@@ -122,5 +135,7 @@ __all__ = [
     "binary_cross_entropy_with_logits", "kl_div", "mse_loss", "l1_loss", "smooth_l1_loss",
     "huber_loss", "hinge_embedding_loss", "cosine_embedding_loss", "margin_ranking_loss",
     "triplet_margin_loss", "soft_margin_loss", "multi_margin_loss", "multilabel_soft_margin_loss",
-    "poisson_nll_loss", "gaussian_nll_loss",
+    "poisson_nll_loss", "gaussian_nll_loss", "ctc_loss", "triplet_margin_with_distance_loss",
+    "multilabel_margin_loss", "gumbel_softmax", "local_response_norm", "lp_pool1d", "lp_pool2d",
+    "lp_pool3d", "max_unpool1d", "max_unpool2d", "max_unpool3d",
 ]  # fmt: skip

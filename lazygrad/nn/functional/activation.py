@@ -318,3 +318,18 @@ def swiglu(input: Tensor, dim: int = -1) -> Tensor:
     """
     gate, value = _halves("swiglu", input, dim)
     return gate.silu() * value
+
+
+def gumbel_softmax(
+    logits: Tensor, tau: float = 1.0, hard: bool = False, eps: float = 1e-10, dim: int = -1
+) -> Tensor:
+    """A sample of a categorical distribution that has a gradient (Jang et al. 2017).
+
+    `hard` gives one-hot vectors with the gradient of the soft ones; `eps` is PyTorch's, unused.
+    """
+    noise = -logits.new_empty(logits.shape).exponential_().log()
+    soft = ((logits + noise) / tau).softmax(dim)
+    if not hard:
+        return soft
+    places = soft.detach().argmax(dim, keepdim=True)
+    return soft.new_zeros(soft.shape).scatter(dim, places, 1.0) - soft.detach() + soft

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from lazygrad.engine.functions import where
@@ -92,6 +93,24 @@ def triplet_margin_loss(
     return reduce_loss((margin + near - far).clamp(min=0), reduction)
 
 
+def triplet_margin_with_distance_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    *,
+    distance_function: Callable[[Tensor, Tensor], Tensor] | None = None,
+    margin: float = 1.0,
+    swap: bool = False,
+    reduction: str = "mean",
+) -> Tensor:
+    """`triplet_margin_loss` with any distance; `pairwise_distance` unless one is given."""
+    distance = pairwise_distance if distance_function is None else distance_function
+    near, far = distance(anchor, positive), distance(anchor, negative)
+    if swap:
+        far = far.minimum(distance(positive, negative))
+    return reduce_loss((margin + near - far).clamp(min=0), reduction)
+
+
 @SINGLE
 def soft_margin_loss(input: Tensor, target: Any, reduction: str = "mean") -> Tensor:
     """log(1 + exp(-y * x)) for labels y of -1 and 1."""
@@ -122,6 +141,26 @@ def multi_margin_loss(
         row = _weight_row("multi_margin_loss", weight, input)
         excess = excess * row.where(mask, 0.0).sum(dim=-1, keepdim=True)
     return reduce_loss(excess.where(~mask, 0.0).mean(dim=-1), reduction)
+
+
+@SINGLE
+def multilabel_margin_loss(input: Tensor, target: Any, reduction: str = "mean") -> Tensor:
+    """relu(1 - x[y] + x[i]) of each label y and each other class i, over the number of classes.
+
+    `target` has the shape of `input`, (batch, classes) or (classes,): the labels, then -1.
+    """
+    target = as_target(target)
+    if input.shape != target.shape or not input.ndim:
+        raise ShapeError(f"multilabel_margin_loss: input {input.shape}, target {target.shape}")
+    named = (target >= 0).cumprod(-1) > 0
+    labels = target.where(named, 0)
+    classes = target._iota((1, input.shape[-1]), 1)
+    member = ((labels.unsqueeze(-1) == classes) & named.unsqueeze(-1)).any(-2)
+    own = input.gather(-1, labels).unsqueeze(-1)
+    excess = (1 - own + input.unsqueeze(-2)).clamp(min=0)
+    counted = named.unsqueeze(-1) & ~member.unsqueeze(-2)
+    loss = excess.where(counted, 0.0).sum((-2, -1)) / input.shape[-1]
+    return reduce_loss(loss, reduction)
 
 
 @SINGLE

@@ -1,15 +1,21 @@
-"""Rearranging and resizing: pixel shuffles, nearest and linear interpolation."""
+"""Rearranging and resizing: pixel shuffles, interpolation."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from lazygrad.engine.precision import KEEP
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError, ShapeError
+from lazygrad.nn.functional.pooling import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+)
 from lazygrad.ops.opdef import Array
 
 
@@ -52,7 +58,7 @@ def channel_shuffle(input: Tensor, groups: int) -> Tensor:
     return split.transpose(1, 2).reshape(input.shape)
 
 
-_LINEAR = {"linear": 1, "bilinear": 2, "trilinear": 3}
+_SMOOTH = {"linear": 1, "bilinear": 2, "trilinear": 3, "bicubic": 2}  # for how many dimensions
 
 
 @KEEP
@@ -67,8 +73,9 @@ def interpolate(
     """(batch, channels, ...) with the dimensions after the channels resized.
 
     Either `size` or `scale_factor` is given, a number or one for each dimension. Modes are
-    "nearest", "nearest-exact", and "linear", "bilinear", "trilinear" by the number of dimensions;
-    with `align_corners` the outermost samples stay where they are.
+    "nearest", "nearest-exact", "area" (means, as adaptive pooling), "linear", "bilinear",
+    "trilinear" by the number of dimensions, and "bicubic" (Keys 1981) for two; with `align_corners`
+    the outermost samples stay where they are.
 
     >>> import lazygrad as lg
     >>> lg.nn.functional.interpolate(lg.tensor([[[1.0, 3.0]]]), scale_factor=2)
@@ -79,18 +86,24 @@ def interpolate(
     dimensions = input.ndim - 2
     if dimensions < 1:
         raise ShapeError(f"interpolate: input must be (batch, channels, ...), got {input.shape}")
-    nearest = mode in ("nearest", "nearest-exact")
-    if not nearest and _LINEAR.get(mode) != dimensions:
+    plain = mode in ("nearest", "nearest-exact", "area")
+    if not plain and _SMOOTH.get(mode) != dimensions:
         raise ArgumentError(
             f"interpolate: mode {mode!r} does not fit input {input.shape}; it is 'nearest', "
-            "'nearest-exact', 'linear' (1 dimension), 'bilinear' (2) or 'trilinear' (3)"
+            "'nearest-exact', 'area', 'linear' (1 dimension), 'bilinear' or 'bicubic' (2) or "
+            "'trilinear' (3)"
         )
-    if nearest and align_corners is not None:
+    if plain and align_corners is not None:
         raise ArgumentError("interpolate: align_corners is for the linear modes")
-    for axis, (n, factor) in enumerate(
-        _targets(input, size, scale_factor, recompute_scale_factor), start=2
-    ):
-        if nearest:
+    targets = _targets(input, size, scale_factor, recompute_scale_factor)
+    if mode == "area":
+        pool: Any = (adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d)[dimensions - 1]
+        found: Tensor = pool(input, tuple(n for n, _ in targets))
+        return found
+    for axis, (n, factor) in enumerate(targets, start=2):
+        if mode == "bicubic":
+            input = _cubic(input, axis, n, factor, bool(align_corners))
+        elif plain:
             input = _nearest(input, axis, n, factor, mode == "nearest-exact")
         else:
             input = _linear(input, axis, n, factor, bool(align_corners))
@@ -146,6 +159,31 @@ def _linear(x: Tensor, axis: int, size: int, factor: float, align: bool) -> Tens
     column = [-1 if i == axis else 1 for i in range(x.ndim)]
     share = Tensor(weight.reshape(column), dtype=x.dtype)
     return x.index_select(axis, low) * (1 - share) + x.index_select(axis, high) * share
+
+
+def _cubic(x: Tensor, axis: int, size: int, factor: float, align: bool) -> Tensor:
+    """Each sample from four neighbours, those outside replaced by the outermost ones."""
+    old = x.shape[axis]
+    index = np.arange(size, dtype=np.float64)
+    if align:
+        at = index * ((old - 1) / (size - 1) if size > 1 else 0.0)
+    else:
+        at = (index + 0.5) * factor - 0.5
+    low = np.floor(at)
+    column = [-1 if i == axis else 1 for i in range(x.ndim)]
+    parts = []
+    for tap in range(-1, 3):
+        place = np.clip(low + tap, 0, old - 1).astype(np.int64)
+        share = Tensor(_keys(np.abs(at - low - tap)).reshape(column), dtype=x.dtype)
+        parts.append(x.index_select(axis, place) * share)
+    return parts[0] + parts[1] + parts[2] + parts[3]
+
+
+def _keys(distance: Array, a: float = -0.75) -> Array:
+    """The share of a sample at a distance of up to 2 (Keys 1981, with PyTorch's `a`)."""
+    near = ((a + 2) * distance - (a + 3)) * distance * distance + 1
+    far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
+    return np.where(distance <= 1, near, far)
 
 
 def linear_samples(old: int, size: int, factor: float, align: bool) -> tuple[Array, Array]:
