@@ -67,6 +67,8 @@ class Site:
     index: int | None = None
     index_stride: Number = 0
     index_extent: Number = 0
+    repeat: int = 0  # along the vectors: each element so many times
+    cycle: int = 0  # along the vectors: so many elements over and over
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,9 @@ class Axis:
     rows: bool = False
     factor: int = 1  # elements for each row, of the axis of the rows
     step: tuple[int, ...] = ()  # elements between rows, of each access
+    inner: int = 0  # the extent of an axis that is part of this one, though not for all accesses
+    repeats: frozenset[int] = frozenset()  # accesses that stand still along that one
+    cycles: frozenset[int] = frozenset()  # accesses that walk that one alone
 
     def absorbs(self, inner: Axis) -> bool:
         """Whether this axis and the next one inside can be walked as one."""
@@ -189,7 +194,32 @@ def find_axes(stage: Map | Reduce, rows: int | None) -> list[Axis]:
             merged[-1] = merged[-1].merged(axis)
         else:
             merged.append(axis)
-    return merged
+    return _paired(stage, merged) if isinstance(stage, Map) else merged
+
+
+def _paired(stage: Map, axes: list[Axis]) -> list[Axis]:
+    """With a last axis of two or four elements as part of the one before, for longer vectors.
+
+    Stores have to be contiguous along both. A load may be so too, or stand still along one of them:
+    it then has each element several times, or a few elements over and over.
+    """
+    if len(axes) < 2 or any(a.index is not None for a in accesses_of(stage)):
+        return axes
+    *_, outer, last = axes
+    n = last.extent
+    if n not in (2, 4) or outer.rows or last.rows or (outer.origin, last.origin) != (None, None):
+        return axes
+    pairs = list(zip(outer.strides, last.strides, strict=True))
+    loads = len(stage.body.loads)
+    if any(p != (n, 1) for p in pairs[loads:]) or set(pairs) - {(n, 1), (1, 0), (0, 1), (0, 0)}:
+        return axes
+    both = replace(
+        outer, extent=outer.extent * n, factor=outer.factor * n, inner=n,
+        strides=tuple(0 if p[0] == 0 else 1 for p in pairs),
+        repeats=frozenset(k for k, p in enumerate(pairs) if p == (1, 0)),
+        cycles=frozenset(k for k, p in enumerate(pairs) if p == (0, 1)),
+    )  # fmt: skip
+    return [*axes[:-2], both]
 
 
 def accesses_of(stage: Map | Reduce) -> list[Access]:
@@ -227,7 +257,7 @@ def choose_map(stage: Map, axes: Sequence[Axis]) -> Walk:
     if not axes:
         return Walk((), None)
     places = range(len(axes))
-    vector = min(reversed(places), key=lambda a: _cost(stage, axes[a]))
+    vector = min(reversed(places), key=lambda a: (not axes[a].inner, _cost(stage, axes[a])))
     order = [a for a in places if a != vector] + [vector]
     turned = [
         k for k, access in enumerate(stage.body.loads)
@@ -327,6 +357,8 @@ class Former:
             self.dtype(access.buffer), tuple(self.words.step(x.strides[k]) for x in axes),
             known(access.offset), known(step), known(chunk), access.index,
             known(access.index_stride), known(access.index_extent),
+            max((x.inner for x in axes if k in x.repeats), default=0),
+            max((x.inner for x in axes if k in x.cycles), default=0),
         )  # fmt: skip
 
 

@@ -206,6 +206,9 @@ def _cut_alone(stage: Map | Reduce, axes: list[Axis], pieces: int) -> Cut:
         order = (*walk.order, walk.vector or 0) if across else walk.order
     if not order:
         return Cut()
+    order = tuple(a for a in order if not axes[a].inner)  # borders would fall between its elements
+    if not order:
+        return Cut()
     enough = min(PIECES, max(axes[a].extent for a in order))
     chosen = next(a for a in order if axes[a].extent >= enough)
     axis = axes[chosen]

@@ -36,6 +36,8 @@ class Operand:
     index: int | None = None
     index_stride: Index = 0
     index_extent: Index = 0
+    repeat: int = 0  # along the vectors: each element so many times
+    cycle: int = 0  # along the vectors: so many elements over and over
 
     @property
     def element(self) -> str:
@@ -184,8 +186,13 @@ class Nest:
     def moved(self, point: Point, axis: int, by: Index) -> Point:
         """A point further along an axis."""
         f = self.f
+
+        def place(o: Operand) -> Index:
+            times = o.repeat if axis == self.walk.vector and o.repeat else 1
+            return f.mul(f.div(by, times), o.strides[axis])
+
         pointers = [
-            p if _is(o.strides[axis], 0) else f.gep(o.element, p, f.mul(by, o.strides[axis]))
+            p if _is(o.strides[axis], 0) else f.gep(o.element, p, place(o))
             for o, p in zip(self.operands, point.pointers, strict=True)
         ]
         positions = point.positions | {axis: f.add(point.positions[axis], by)}
@@ -202,7 +209,7 @@ class Nest:
         along = () if point.lanes.width == 1 else (self.walk.vector or 0,)
         for k, o in enumerate(self.operands[: self.loaded]):
             still = all(_is(o.strides[a], 0) for a in (*ahead, *along))
-            if still and o.index is None and k not in found:
+            if still and o.index is None and not o.cycle and k not in found:
                 found[k] = self.f.load(o.element, point.pointers[k])
         return replace(point, known=found)
 
@@ -240,7 +247,9 @@ class Nest:
             first = f.lane(index, 0) if lanes.width > 1 else index
             place = self.index(o, first, Lanes())
             pointer = f.gep(o.element, pointer, f.mul(place, o.index_stride))
-        if _is(stride, 0):
+        if lanes.width > 1 and (o.repeat or o.cycle):
+            found = self.pattern(o, pointer, lanes)
+        elif _is(stride, 0):
             found = f.splat(f.load(o.element, pointer), lanes.width)
         elif _is(stride, 1):
             type_ = vector(o.element, lanes.width)
@@ -288,6 +297,24 @@ class Nest:
                 type_, at, f.cmp("icmp slt", f.steps(width), f.splat(count, width))
             ))  # fmt: skip
         return shuffle(f, halves[0], halves[1], list(range(0, 2 * width, 2)))
+
+    def pattern(self, o: Operand, pointer: Value, lanes: Lanes) -> Value:
+        """A vector with each element several times, or of a few elements over and over."""
+        f, width = self.f, lanes.width
+        size = o.cycle or width // o.repeat
+        type_ = vector(o.element, size)
+        if o.cycle or lanes.count is None:
+            found = f.load(type_, pointer)
+        else:
+            count = f.div(f.add(lanes.count, o.repeat - 1), o.repeat)
+            mask = f.cmp("icmp slt", f.steps(size), f.splat(f.i64(count), size))
+            found = f.masked_load(type_, pointer, mask)
+        order = [k % size if o.cycle else k // o.repeat for k in range(width)]
+        mask_text = ", ".join(f"i32 {k}" for k in order)
+        return f.emit(
+            f"shufflevector {found}, {found}, <{width} x i32> <{mask_text}>",
+            vector(o.element, width),
+        )
 
     def backward(self, o: Operand, pointer: Value, lanes: Lanes) -> Value:
         """A vector whose first element is the last one in memory."""

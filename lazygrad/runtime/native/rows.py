@@ -162,5 +162,5 @@ class _Builder:
         pointer: Value = f.gep(found.element, found.pointer, start)
         return Operand(
             pointer, site.dtype, found.strides, site.index, self.number(site.index_stride),
-            self.number(site.index_extent),
+            self.number(site.index_extent), site.repeat, site.cycle,
         )  # fmt: skip

@@ -368,3 +368,27 @@ def test_rows_are_read_backward_and_nothing_before_the_first(n: int, dtype: DTyp
     values = normal(3, n, dtype=dtype)
     found = check_units(k.kernel(), [values.ravel(), empty(3, n, dtype=dtype).ravel()])
     same_bits([found[1].reshape(3, n)], [values[:, ::-1]])
+
+
+@pytest.mark.parametrize("dtype", [float32, float16, bool_, int64], ids=lambda d: d.name)
+@pytest.mark.parametrize(("n", "few"), [(1, 2), (7, 2), (8, 2), (9, 2), (40, 2), (5, 4), (13, 4)])
+def test_a_last_axis_of_few_elements_is_part_of_the_vectors(n: int, few: int, dtype: DType) -> None:
+    """Dense, one for all of `few`, `few` over and over, and one for each row."""
+    k = Build()
+    shapes = [(6, n, few), (6, n), (6, few), (6,)]
+    params = [k.param(shape, dtype=dtype) for shape in shapes]
+    out = k.param((6, n, few), "out", dtype)
+    loads = [
+        params[0].at((0, n * few, few, 1)), params[1].at((0, n, 1, 0)),
+        params[2].at((0, few, 0, 1)), params[3].at((0, 1, 0, 0)),
+    ]  # fmt: skip
+
+    def largest(m: Any, *x: Any) -> Any:
+        return m.maximum(m.maximum(x[0], x[1]), m.maximum(x[2], x[3]))
+
+    k.map((1, 6, n, few), loads, [out.at((0, n * few, few, 1))], largest)
+    values = [normal(*shape, dtype=dtype) for shape in shapes]
+    found = check_units(k.kernel(), [*(v.ravel() for v in values), empty(6 * n * few, dtype=dtype)])
+    a, b, c, d = values
+    expected = np.maximum(np.maximum(a, b[:, :, None]), np.maximum(c[:, None], d[:, None, None]))
+    same_bits([found[4]], [expected.ravel()])
