@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -26,8 +27,10 @@ _STRUCTURE = "lazygrad.structure"
 _PLAIN = (bool, int, float, str, type(None))
 
 
-def save(obj: Any, path: str | os.PathLike[str]) -> None:
+def save(obj: Any, path: str | os.PathLike[str] | IO[bytes]) -> None:
     """Write tensors, arrays, numbers and strings, in dictionaries, lists and tuples, to a file.
+
+    `path` may also be an open binary file or an `io.BytesIO`.
 
     >>> import lazygrad as lg, tempfile, os
     >>> path = os.path.join(tempfile.mkdtemp(), "run.safetensors")
@@ -35,21 +38,31 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
     >>> lg.load(path)
     {'epoch': 3, 'weights': {'w': tensor([1., 1.])}}
     """
-    from safetensors.numpy import save_file  # here, to keep the import of the package fast
+    from safetensors.numpy import save as as_bytes  # here, to keep the import of the package fast
+    from safetensors.numpy import save_file
 
+    arrays: dict[str, Array] = {}
+    if not isinstance(path, str | os.PathLike):
+        if not hasattr(path, "write"):
+            raise ArgumentTypeError(f"save: {type(path).__name__} is neither a path nor a file")
+        metadata = {_STRUCTURE: json.dumps(_pack(obj, "", arrays))}
+        path.write(as_bytes(arrays, metadata=metadata))
+        return
     folder = Path(path).parent
     if not folder.is_dir():
         raise FileNotFoundError(f"cannot save {path}: there is no folder {folder}")
-    arrays: dict[str, Array] = {}
     structure = json.dumps(_pack(obj, "", arrays))
     with _written_whole(Path(path)) as place:
         save_file(arrays, place, metadata={_STRUCTURE: structure})
 
 
 def load(
-    path: str | os.PathLike[str], map_location: Any = None, *, weights_only: bool = True
-) -> Any:
+    path: str | os.PathLike[str] | IO[bytes], map_location: Any = None, *,
+    weights_only: bool = True,
+) -> Any:  # fmt: skip
     """Read a file that `save`, or another program, wrote; tensors come back as tensors.
+
+    `path` may also be an open binary file or an `io.BytesIO`, which is read to its end.
 
     `map_location` may name the CPU, and `weights_only` be True: scripts for PyTorch say so. A
     truncated or damaged file raises `DataError`.
@@ -59,6 +72,13 @@ def load(
     check_device(map_location)
     if not weights_only:
         raise ConfigError("load: files hold no objects, so weights_only is always True")
+    if not isinstance(path, str | os.PathLike):
+        if not hasattr(path, "read"):
+            raise ArgumentTypeError(f"load: {type(path).__name__} is neither a path nor a file")
+        with tempfile.TemporaryDirectory() as folder:  # safetensors reads metadata of files only
+            copy = Path(folder, "stream")
+            copy.write_bytes(path.read())
+            return load(copy)
     try:
         with safe_open(os.fspath(path), framework="numpy") as file:
             metadata = file.metadata() or {}

@@ -1,5 +1,6 @@
 """Saving and loading: round trips, interoperability, damage."""
 
+import io
 import os
 from pathlib import Path
 
@@ -116,3 +117,20 @@ def test_a_write_that_fails_leaves_the_old_file(
         lg.save({"w": lg.zeros(1)}, path)
     assert lg.load(path)["w"].tolist() == [1]
     assert os.listdir(tmp_path) == ["f"]
+
+
+def test_files_that_are_open_and_buffers_in_memory(tmp_path: Path) -> None:
+    kept = {"epoch": 3, "w": lg.tensor([1.0, 2.0]), "half": lg.ones(2, dtype=lg.bfloat16)}
+    buffer = io.BytesIO()
+    lg.save(kept, buffer)
+    buffer.seek(0)
+    with (tmp_path / "open.pt").open("wb") as file:
+        lg.save(kept, file)
+    with (tmp_path / "open.pt").open("rb") as file:
+        for loaded in (lg.load(buffer), lg.load(file), lg.load(tmp_path / "open.pt")):
+            assert loaded["epoch"] == 3 and loaded["w"].tolist() == [1, 2]
+            assert loaded["half"].dtype is lg.bfloat16
+    with pytest.raises(DataError, match="truncated"):
+        lg.load(io.BytesIO(buffer.getvalue()[:-3]))
+    with pytest.raises(ArgumentTypeError, match="neither a path nor a file"):
+        lg.save(kept, 3)

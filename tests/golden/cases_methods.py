@@ -48,7 +48,9 @@ CASES = {
         X.quantile(0.4, 1, interpolation=way)
         for way in ("lower", "higher", "nearest", "midpoint", "linear")
     ],
-    "cov": lambda t, X, L, **_: [X.cov(), L.cov(), X.cov(correction=0), X.corrcoef()],
+    "cov": lambda t, X, L, **_: [
+        X.cov(), L.cov(), X.cov(correction=0), X.corrcoef(), X[:1].cov(), X[:1].corrcoef()
+    ],
     "dist": lambda t, X, Y, **_: [X.dist(Y), t.dist(X, Y, 1), X.dist(Y, math.inf)],
     "renorm": lambda t, X, **_: [X.renorm(2, 0, 1.0), X.renorm(1, 1, 1.5)],
     "histc": lambda t, X, L, **_: [
@@ -61,7 +63,10 @@ CASES = {
         *X.tensor_split(3, 1), *L.tensor_split(2), *L.tensor_split((1, 3)), *X.hsplit(2),
         *X.vsplit(3), *L.hsplit([2]), *X.reshape(1, 3, 4).dsplit(2),
     ],
-    "diagflat": lambda t, L, X, **_: [L.diagflat(1), X.view_as(X), X.view_as(X.reshape(12))],
+    "diagflat": lambda t, L, X, **_: [
+        t.diag_embed(X, 1, 0, 2), X.diag_embed(-1, dim1=2, dim2=0), L.diagflat(1),
+        X.view_as(X), X.view_as(X.reshape(12)),
+    ],
     "products": lambda t, X, Y, L, **_: [
         X.inner(Y), L.vdot(L), L.ger(X[0]), X.kron(Y[:2]), L.kron(X), t.kron(X, L),
         X[:, 0].addmv(X, Y[0], beta=0.5, alpha=2), t.addr(X, X[:, 1], Y[0], alpha=3),

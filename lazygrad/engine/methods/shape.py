@@ -412,13 +412,14 @@ class ShapeMethods(Methods):
             raise AxisError(f"diag takes a vector or a matrix, not shape {self.shape}")
         return self.diag_embed(diagonal)
 
-    def diag_embed(self, offset: int = 0) -> Tensor:
-        """Matrices with the last dimension on their diagonals."""
+    def diag_embed(self, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
+        """Matrices, in two dimensions of the result, with the last dimension on their diagonals."""
         before, after = max(offset, 0), max(-offset, 0)
         size = self.shape[-1] + abs(offset)
         columns = self.pad([(0, 0)] * (self.ndim - 1) + [(before, after)])
         wide = columns.unsqueeze(-2).expand((*self.shape[:-1], size, size))
-        return wide.where(self.new_eye(size, size, offset).to(bool_), self._number(0, self.dtype))
+        made = wide.where(self.new_eye(size, size, offset).to(bool_), self._number(0, self.dtype))
+        return made if (dim1, dim2) == (-2, -1) else made.movedim((-2, -1), (dim1, dim2))
 
     def trace(self) -> Tensor:
         """The sum of the diagonal of a matrix."""

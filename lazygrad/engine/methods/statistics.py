@@ -148,7 +148,7 @@ class StatisticsMethods(Methods):
         x = self.reshape((1, -1)) if self.ndim < 2 else self._self
         x = x - x.mean(1, keepdim=True)
         found = x @ x.T / float(max(x.shape[1] - correction, 0))
-        return found if self.ndim == 2 else found.reshape(())
+        return found if x.shape[0] > 1 else found.reshape(())
 
     def corrcoef(self) -> Tensor:
         """The correlations of the rows, within [-1, 1]."""
