@@ -101,7 +101,7 @@ class Chain:
                 waiting.clear()
             if grads is not None:
                 steady.renewed(grads)
-            shared.waiting = None
+            shared.waiting = call.back = None  # nobody has a gradient of it: no cycle is left
         else:
             self._run(call, back)
 
@@ -128,6 +128,7 @@ class Chain:
         call.finish(outputs)
         if waiting:
             shared.hold(grads)
+            call.back = None
             self._steady = step.steady(self._steady, shared)
         elif shared.joined:
             for array, ref in zip(step.held.values(grads), back.handles, strict=True):
