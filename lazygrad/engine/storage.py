@@ -92,7 +92,7 @@ class Storage:
     """The array of a leaf, its version, and the pending write if there is one."""
 
     __slots__ = (
-        "__weakref__", "_ref", "array", "call", "dtype", "exported", "label", "op", "owner",
+        "__weakref__", "_known", "array", "call", "dtype", "exported", "label", "op", "owner",
         "pending", "shape", "version", "watched", "written_at",
     )  # fmt: skip
 
@@ -102,7 +102,7 @@ class Storage:
         self.dtype = as_dtype(array.dtype) if dtype is None else dtype
         self.op = op
         self.version = 0
-        self._ref = Ref(self, 0)
+        self._known: weakref.ref[Ref] | None = None  # the current version, while somebody has it
         self.watched = False  # a step counts on nobody else having the current version
         self.pending: Node | None = None  # the node of the next version
         self.exported: weakref.ref[Array] | None = None
@@ -123,7 +123,22 @@ class Storage:
         """The current version, for somebody who may keep it."""
         if self.watched:
             self._touch()
-        return self._ref
+        return self._current_ref()
+
+    def _current_ref(self) -> Ref:
+        found = self.known()
+        if found is None:
+            found = Ref(self, self.version)
+            self._known = weakref.ref(found)
+        return found
+
+    def known(self) -> Ref | None:
+        """The current version, if anybody has it.
+
+        A version refers to its storage; the other way round it is weak, so that an array goes as
+        soon as its last user does, without waiting for the collection of cycles.
+        """
+        return None if self._known is None else self._known()
 
     def _touch(self) -> None:
         self.watched = False
@@ -135,11 +150,11 @@ class Storage:
 
     def current(self) -> Array:
         """The array of the current version."""
-        return self._ref.array()
+        return self._current_ref().array()
 
     def is_current(self, ref: Ref) -> bool:
         """Whether this version is the newest."""
-        return ref is self._ref
+        return ref.storage is self and ref.version == self.version
 
     def is_quiet(self) -> bool:
         """Whether nobody else knows the current version, so that it may be written unseen."""
@@ -147,16 +162,12 @@ class Storage:
             if self.exported() is not None:
                 return False
             self.exported = None
-        if self.pending is not None or self.array is None or self.references() > _UNSEEN:
-            return False
-        ref = self._ref
-        if ref.shown is not None and ref.shown() is None:
-            ref.shown = None
-        return ref.shown is None and ref.pins == 0
+        return self.pending is None and self.array is not None and self.known() is None
 
     def references(self) -> int:
         """How often the current version is referred to."""
-        return getrefcount(self._ref)
+        found = self.known()
+        return 0 if found is None else getrefcount(found)
 
     def export(self) -> Array:
         """A read-only view; while it lives, writes go elsewhere."""
@@ -174,7 +185,9 @@ class Storage:
         """Whether the next version may take the array of this one."""
         if self.exported is not None and self.exported() is not None:
             return False
-        ref = self._ref
+        ref = self.known()
+        if ref is None:
+            return True
         if ref.shown is not None and ref.shown() is not None:
             return False
         return ref.pins == 0 and not pinned(ref)
@@ -190,16 +203,18 @@ class Storage:
     def advance(self, array: Array, site: Any = None) -> Ref:
         """Make `array` the next version (it may be the very array of this one)."""
         if array is not self.array and self.array is not None:
-            self._ref.saved = self.array
+            before = self.known()
+            if before is not None:
+                before.saved = self.array
             self.exported = None
             if self.watched:
                 self._touch()
         self.array = array
         self.version += 1
-        self._ref = Ref(self, self.version)
+        self._known = None
         self.pending = None
         self.written_at = site
-        return self._ref
+        return self._current_ref()
 
     def set(self, value: Any, pinned: Callable[[Ref], bool], site: Any = None) -> None:
         """Write from the host: copies `value` in."""
@@ -209,9 +224,6 @@ class Storage:
         target = self.target(pinned)
         np.copyto(target, new, casting="unsafe")
         self.advance(target, site)
-
-
-_UNSEEN = Storage(np.zeros(())).references()  # interpreters differ
 
 
 def export(array: Array) -> Array:

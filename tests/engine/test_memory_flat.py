@@ -15,6 +15,7 @@ from lazygrad import nn
 from lazygrad.config import config
 from lazygrad.engine import handles as tables
 from lazygrad.engine import pending, program, run
+from lazygrad.engine.storage import Storage
 
 STATM = Path("/proc/self/statm")
 PAGE = os.sysconf("SC_PAGESIZE") if hasattr(os, "sysconf") else 4096
@@ -379,3 +380,28 @@ def test_very_wide_graphs() -> None:
         parts = [x * 2 for _ in range(10_000)]
         lg.cat(parts).sum().backward()
         assert x.grad.item() == 20_000
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda a: lg.tensor(a),
+        lambda a: (lg.tensor(a) * 2).sum().item(),
+        lambda a: lg.compute_graph(lambda x: x * 2)(lg.tensor(a)).numpy().sum(),
+        lambda a: lg.tensor(a).exp(),
+        lambda a: (lg.tensor(a, requires_grad=True) * 3).sum().backward(),
+    ],
+)
+def test_arrays_go_with_their_last_user(use: Any) -> None:
+    """Not when cycles are collected next: a few large batches would fill the memory until then."""
+    array = np.ones((64, 64), np.float32)
+    use(array)
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(type(o) is Storage for o in gc.get_objects())
+        for _ in range(5):
+            use(array)
+        assert sum(type(o) is Storage for o in gc.get_objects()) == before
+    finally:
+        gc.enable()
