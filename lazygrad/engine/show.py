@@ -66,6 +66,8 @@ def format_array(array: Any, prefix: str = "") -> str:
             style = {"float_kind": (lambda v: f"{v:.0f}." if whole else f"{v:.4f}")}
         else:
             style = {"float_kind": (lambda v: f"{v:.4e}")}
+    if array.dtype.kind == "b" and array.all():
+        style = {"bool": str}  # NumPy leaves room for a False
     return np.array2string(
         array, separator=", ", prefix=prefix, threshold=1000, max_line_width=80, formatter=style
     )

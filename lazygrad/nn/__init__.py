@@ -77,7 +77,7 @@ from lazygrad.nn.images import (
     UpsamplingBilinear2d,
     UpsamplingNearest2d,
 )
-from lazygrad.nn.linear import Bilinear, Embedding, Identity, Linear
+from lazygrad.nn.linear import Bilinear, Embedding, EmbeddingBag, Identity, Linear
 from lazygrad.nn.loss import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -146,7 +146,7 @@ from lazygrad.nn.unpooling import (
 __all__ = [
     "Module", "Parameter", "functional", "init", "utils",
     "Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict",
-    "Identity", "Linear", "Bilinear", "Embedding", "Flatten", "Unflatten",
+    "Identity", "Linear", "Bilinear", "Embedding", "EmbeddingBag", "Flatten", "Unflatten",
     "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d",
     "Unfold", "Fold", "MaxPool1d", "MaxPool2d", "MaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d",
     "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d",

@@ -174,7 +174,7 @@ class Embedding(Module):
         """An embedding with a given table, frozen unless told otherwise."""
         table = embeddings if isinstance(embeddings, Tensor) else Tensor(embeddings)
         count, width = table.shape
-        made = cls(count, width, padding_idx, dtype=table.dtype)
+        made = cls(count, width, padding_idx=padding_idx, dtype=table.dtype)
         made.weight.data = table
         made.weight.requires_grad_(not freeze)
         return made
@@ -187,3 +187,46 @@ class Embedding(Module):
         """PyTorch's."""
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
         return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
+
+
+class EmbeddingBag(Embedding):
+    """An `Embedding` whose vectors are summed, averaged or maximized over bags of indices.
+
+    `mode` is "mean", "sum" or "max"; see `functional.embedding_bag`. Gradients are dense.
+
+    >>> import lazygrad as lg
+    >>> layer = lg.nn.EmbeddingBag(10, 4, mode="sum")
+    >>> layer(lg.tensor([1, 2, 4, 5]), lg.tensor([0, 3])).shape
+    (2, 4)
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        mode: str = "mean",
+        sparse: bool = False,
+        include_last_offset: bool = False,
+        padding_idx: int | None = None,
+        device: Any = None,
+        dtype: DTypeLike | None = None,
+    ) -> None:
+        if sparse:
+            raise ArgumentError("EmbeddingBag: gradients are dense; sparse must be False")
+        super().__init__(num_embeddings, embedding_dim, padding_idx, device=device, dtype=dtype)
+        self.mode, self.include_last_offset = mode, include_last_offset
+
+    def forward(
+        self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None
+    ) -> Tensor:
+        """(bags, indices), or a vector and the places where bags begin, to (bags, width)."""
+        return F.embedding_bag(
+            input, self.weight, offsets, mode=self.mode, per_sample_weights=per_sample_weights,
+            include_last_offset=self.include_last_offset, padding_idx=self.padding_idx,
+        )  # fmt: skip
+
+    def extra_repr(self) -> str:
+        """PyTorch's."""
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return f"{self.num_embeddings}, {self.embedding_dim}, mode={self.mode!r}{padding}"

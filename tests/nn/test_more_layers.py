@@ -129,3 +129,36 @@ def test_unpooling_refuses_what_does_not_fit():
         lg.nn.MaxUnpool1d(2)(x, places, output_size=(7,))
     with pytest.raises(ShapeError, match="must be alike"):
         lg.nn.functional.max_unpool1d(x, places[..., :1], 2)
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_bags_of_embeddings(mode: str):
+    table = np.random.default_rng(1).normal(size=(5, 3))
+    layer = nn.EmbeddingBag.from_pretrained(lg.tensor(table), freeze=False, padding_idx=1)
+    layer.mode = mode
+    bags = [[0, 4, 4], [], [1, 2], [1, 1], [3]]
+    reduce = {"sum": np.sum, "mean": np.mean, "max": np.max}[mode]
+    kept = [[i for i in bag if i != 1] for bag in bags]
+    wanted = [reduce(table[bag], axis=0) if bag else np.zeros(3) for bag in kept]
+    flat, starts = np.concatenate(bags).astype(int), np.cumsum([0, *map(len, bags[:-1])])
+    out = layer(lg.tensor(flat), lg.tensor(starts))
+    np.testing.assert_allclose(out.numpy(), wanted, rtol=1e-12)
+    ends = F.embedding_bag(
+        lg.tensor(flat), layer.weight, lg.tensor([*starts, len(flat)]), mode=mode,
+        include_last_offset=True, padding_idx=1,
+    )  # fmt: skip
+    assert ends.tolist() == out.tolist()
+    out.sum().backward()
+    shares = {"sum": [1, 0, 1, 1, 2], "mean": [1 / 3, 0, 1, 1, 2 / 3], "max": [1, 0, 1, 1, 0]}
+    assert layer.weight.grad[:, 0].tolist() == pytest.approx(shares[mode])
+
+
+def test_bags_refuse_what_does_not_go_together():
+    layer, i = nn.EmbeddingBag(4, 2), lg.tensor([0, 1])
+    with pytest.raises(ShapeError, match="a vector with offsets"):
+        layer(i)
+    with pytest.raises(ArgumentError, match="per_sample_weights go with mode 'sum'"):
+        layer(i, lg.tensor([0]), lg.ones(2))
+    with pytest.raises(ArgumentError, match="sparse must be False"):
+        nn.EmbeddingBag(4, 2, sparse=True)
+    assert repr(layer) == "EmbeddingBag(4, 2, mode='mean')"

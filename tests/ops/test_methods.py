@@ -440,3 +440,9 @@ def test_what_pytorch_does_at_the_edges():
     assert np.array_equal(a.cross(b, 1).numpy(), np.cross(a.numpy(), b.numpy()))
     row = lg.nn.functional.cosine_similarity(a, b[0])
     assert np.allclose(row.numpy(), a.numpy()[:, 0] / np.linalg.norm(a.numpy(), axis=1))
+
+
+def test_flags_print_as_in_pytorch():
+    assert repr(lg.tensor(True)) == "tensor(True)"
+    assert repr(lg.tensor([True, True])) == "tensor([True, True])"
+    assert repr(lg.tensor([True, False])) == "tensor([ True, False])"

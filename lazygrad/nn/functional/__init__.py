@@ -33,6 +33,7 @@ from lazygrad.nn.functional.activation import (
     threshold,
 )
 from lazygrad.nn.functional.attention import rotary_embedding, scaled_dot_product_attention
+from lazygrad.nn.functional.bags import embedding_bag
 from lazygrad.nn.functional.conv import (
     conv1d,
     conv2d,
@@ -123,8 +124,9 @@ __all__ = [
     "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
     "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d",
     "scaled_dot_product_attention", "rotary_embedding",
-    "linear", "bilinear", "embedding", "dropout", "dropout1d", "dropout2d", "dropout3d",
-    "layer_norm", "rms_norm", "batch_norm", "group_norm", "instance_norm", "normalize",
+    "linear", "bilinear", "embedding", "embedding_bag", "dropout", "dropout1d",
+    "dropout2d", "dropout3d", "layer_norm", "rms_norm", "batch_norm", "group_norm",
+    "instance_norm", "normalize",
     "cosine_similarity", "pairwise_distance", "one_hot", "pad", "pixel_shuffle",
     "pixel_unshuffle", "channel_shuffle", "interpolate",
     "relu", "relu6", "relu_squared", "leaky_relu", "prelu", "elu", "selu", "celu", "silu", "mish",

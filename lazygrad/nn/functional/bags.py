@@ -1,0 +1,73 @@
+"""Sums, means and maxima over bags of embeddings."""
+
+from __future__ import annotations
+
+from lazygrad.engine.tensor import Tensor
+from lazygrad.errors import ArgumentError, ShapeError
+from lazygrad.nn.functional.layers import embedding
+
+_MODES = ("sum", "mean", "max")
+
+
+def embedding_bag(
+    input: Tensor,
+    weight: Tensor,
+    offsets: Tensor | None = None,
+    *,
+    mode: str = "mean",
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Tensor:
+    """The rows of `weight` at the indices of each bag, reduced by `mode` to (bags, width).
+
+    The rows of a (bags, indices) input are the bags; a vector is cut at `offsets`, with the end as
+    their last one if `include_last_offset`. Empty bags are zero, `padding_idx` does not count, and
+    `per_sample_weights`, one for each index, go with mode "sum".
+
+    >>> import lazygrad as lg
+    >>> table = lg.tensor([[1.0], [10.0], [100.0]])
+    >>> lg.nn.functional.embedding_bag(lg.tensor([0, 2, 1]), table, lg.tensor([0, 2]), mode="sum")
+    tensor([[101.],
+            [10.]])
+    """
+    if mode not in _MODES:
+        raise ArgumentError(f"embedding_bag: mode {mode!r} is not 'sum', 'mean' or 'max'")
+    if per_sample_weights is not None and mode != "sum":
+        raise ArgumentError(f"embedding_bag: per_sample_weights go with mode 'sum', not {mode!r}")
+    if per_sample_weights is not None and per_sample_weights.shape != input.shape:
+        raise ShapeError(
+            f"embedding_bag: weights {per_sample_weights.shape} for input {input.shape}"
+        )
+    count, bag = _bags(input, offsets, include_last_offset)
+    rows = embedding(input.reshape(-1), weight, padding_idx)
+    if per_sample_weights is not None:
+        rows = rows * per_sample_weights.reshape((-1, 1))
+    real = rows.new_ones((rows.shape[0], 1))
+    if padding_idx is not None:
+        padding = input.reshape((-1, 1)) == padding_idx % weight.shape[0]
+        real = real.masked_fill(padding, 0.0)
+    sizes = rows.new_zeros((count, 1)).index_add(0, bag, real)
+    nothing = rows.new_zeros((count, weight.shape[1]))
+    if mode == "max":
+        shown = rows.masked_fill(real == 0, float("-inf"))
+        largest = nothing.index_reduce(0, bag, shown, "amax", include_self=False)
+        return largest.masked_fill(sizes == 0, 0.0)
+    total = nothing.index_add(0, bag, rows.masked_fill(real == 0, 0.0))
+    return total / sizes.clamp(min=1) if mode == "mean" else total
+
+
+def _bags(input: Tensor, offsets: Tensor | None, include_last: bool) -> tuple[int, Tensor]:
+    """The number of bags, and the bag of each index."""
+    if input.ndim == 2:
+        if offsets is not None:
+            raise ShapeError("embedding_bag: offsets are for an input that is a vector")
+        count, size = input.shape
+        return count, input._iota((count, size), 0).reshape(-1)
+    if input.ndim != 1 or offsets is None or offsets.ndim != 1:
+        raise ShapeError(
+            f"embedding_bag: input {input.shape} must be (bags, indices), or a vector with offsets"
+        )
+    starts = offsets[:-1] if include_last else offsets
+    places = input._iota((input.shape[0],), 0)
+    return starts.shape[0], starts.searchsorted(places, right=True) - 1
