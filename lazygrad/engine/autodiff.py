@@ -8,7 +8,7 @@ backward of a backward is the same walk over the nodes that the first one append
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from functools import reduce
 from itertools import pairwise
@@ -58,8 +58,11 @@ def owner_of(leaf: Node) -> Any:
     return payload.owner() if hasattr(payload, "owner") else None
 
 
-def reachable(roots: Iterable[Node]) -> list[Node]:
-    """The nodes that need a gradient and that the roots depend on, newest first."""
+def reachable(roots: Iterable[Node], ends: Container[int] = ()) -> list[Node]:
+    """The nodes that need a gradient and that the roots depend on, newest first.
+
+    What the nodes `ends` (their ids) are made of is not among them.
+    """
     seen: dict[int, Node] = {}
     stack = [n for n in roots if n.requires_grad]
     while stack:
@@ -67,7 +70,7 @@ def reachable(roots: Iterable[Node]) -> list[Node]:
         if node.id in seen:
             continue
         seen[node.id] = node
-        if not is_leaf(node):
+        if not is_leaf(node) and node.id not in ends:
             stack.extend(n for n in node.inputs if n.requires_grad and n.id not in seen)
     return [seen[i] for i in sorted(seen, reverse=True)]
 
@@ -161,18 +164,25 @@ def _line(patches: Sequence[Patch], shape: Shape) -> tuple[int, list[tuple[int, 
 
 
 class _Walk:
-    """One reverse walk: the cotangents gathered so far, and those of each call's outputs."""
+    """One reverse walk: the cotangents gathered so far, and those of each call's outputs.
+
+    A walk over copied nodes is part of an `outer` one: `instead` of some nodes it gives their
+    cotangents to nodes of that.
+    """
 
     def __init__(
         self, seeds: Sequence[tuple[Node, Tensor]], wanted: Iterable[Node], create_graph: bool,
-        gathered: Mapping[int, Tensor],
+        gathered: Mapping[int, Tensor], outer: _Walk | None = None,
+        instead: Mapping[int, Node] = NOTHING,
     ) -> None:  # fmt: skip
         self.wanted = {n.id for n in wanted}
-        self.order = reachable(root for root, _ in seeds)
+        self.order = reachable((root for root, _ in seeds), instead)
         self.useful = _useful(self.order, self.wanted)
         self.create_graph = create_graph
-        self.grads: dict[int, Tensor] = dict(gathered)
-        self.patches: dict[int, list[Patch]] = {}  # what comes after those cotangents
+        self.instead = instead
+        self.grads: dict[int, Tensor] = dict(gathered) if outer is None else outer.grads
+        # what comes after those cotangents
+        self.patches: dict[int, list[Patch]] = {} if outer is None else outer.patches
         self.calls: dict[int, dict[int, Tensor]] = {}
         for root, seed in seeds:
             with written_for(root, create_graph):
@@ -180,6 +190,7 @@ class _Walk:
 
     def accumulate(self, node: Node, g: Tensor | Patch) -> None:
         """Add a cotangent to what has arrived at `node`."""
+        node = self.instead.get(node.id, node)
         if isinstance(g, Patch):
             self.patches.setdefault(node.id, []).append(g)
             return
@@ -238,6 +249,13 @@ class _Walk:
         """Append the backward call of a call."""
         cotangents = self.calls.pop(call.id, None)
         if not cotangents:
+            return
+        copy = call.payload.copy(call, cotangents)
+        if copy is not None:
+            seeds, instead = copy
+            wanted = [n for n, there in instead.items() if there.id in self.useful]
+            inside = {n.id: self.instead.get(t.id, t) for n, t in instead.items()}
+            _Walk(seeds, wanted, self.create_graph, NOTHING, self, inside).run()
             return
         needed = {i for i, n in enumerate(call.inputs) if n.requires_grad and n.id in self.useful}
         first = {n.id: i for i, n in reversed([*enumerate(call.inputs)]) if i in needed}

@@ -54,6 +54,10 @@ class Body:
         """The node that has the value of output `index`."""
         return project(call, index)
 
+    def copy(self, call: Node, cotangents: dict[int, Tensor]) -> None:
+        """Nodes to walk over instead of a `pull`: only checkpoints have them."""
+        return None
+
     def pull(
         self, call: Node, cotangents: dict[int, Tensor], needed: set[int],
         gathered: dict[int, Tensor],

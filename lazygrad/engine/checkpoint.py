@@ -1,8 +1,8 @@
 """`checkpoint`: inner values of a function are computed again for its gradient, not kept.
 
-The function is traced as ordinary nodes, with a `Tie` behind them. The pullback of the tie copies
-these nodes and differentiates the copies. A copy reads its inputs through `after`: the same
-values, for readers that wait for the gradient that arrives. So a copy is never merged with its
+The function is traced as ordinary nodes, with a `Tie` behind them. A backward pass that comes to
+the tie copies these nodes and walks over the copies. A copy reads its inputs through `after`: the
+same values, for readers that wait for the gradient that arrives. So a copy is never merged with its
 original, no kernel holds both, and none of it can be scheduled before it is needed; what only the
 copies read is dead between the forward and the backward.
 
@@ -16,14 +16,14 @@ from typing import Any
 
 from lazygrad.config import config
 from lazygrad.engine.apply import choose_graph
-from lazygrad.engine.autodiff import is_leaf, pullback
+from lazygrad.engine.autodiff import is_leaf
 from lazygrad.engine.body import between, copied
 from lazygrad.engine.graph import Graph, Node, newest_id
 from lazygrad.engine.handles import HANDLES
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.pytree import flatten, unflatten
 from lazygrad.engine.tensor import Tensor
-from lazygrad.engine.tie import Tie, tie
+from lazygrad.engine.tie import Copy, Tie, tie
 from lazygrad.errors import ArgumentError, GradientError
 from lazygrad.ops.opdef import Kind
 from lazygrad.ops.source import AFTER, CONST, LITERAL
@@ -98,30 +98,20 @@ def _boundary(values: Sequence[Node], start: int) -> list[Node]:
 
 
 class _Again(Tie):
-    """The tie of a checkpoint: its pullback computes the values again."""
+    """The tie of a checkpoint: a backward pass walks over a copy of what made the values."""
 
-    def pull(
-        self, call: Node, cotangents: dict[int, Tensor], needed: set[int],
-        gathered: dict[int, Tensor],
-    ) -> dict[int, Tensor]:  # fmt: skip
-        """Differentiate a copy of the nodes between the call's reads and its values."""
+    def copy(self, call: Node, cotangents: dict[int, Tensor]) -> Copy:
+        """Copy the nodes between the call's reads and its values."""
         graph = call.graph
         values, reads = call.inputs[: self.results], call.inputs[self.results :]
-        seeds = {i: g._node_in(graph) for i, g in cotangents.items()}
-        moment = max(seeds.values(), key=lambda n: n.id)
+        moment = max((g._node_in(graph) for g in cotangents.values()), key=lambda n: n.id)
         env = {n.id: graph.append(AFTER, (n, moment), requires_grad=n.requires_grad) for n in reads}
+        instead = {env[n.id]: n for n in reads}
         for node in between(reads, values):
             _check_hooks(node)
             env[node.id] = _again(graph, node, env)
-        first = {n.id: k for k, n in reversed([*enumerate(call.inputs)])}
-        wanted = [n for n in reads if first[n.id] in needed]
-        found = pullback(
-            [(env[values[i].id], cotangents[i]) for i in sorted(cotangents)],
-            [env[n.id] for n in wanted],
-            create_graph=STATE.grad,
-            gathered={env[n.id].id: gathered[k] for n in wanted if (k := first[n.id]) in gathered},
-        )
-        return {first[n.id]: g for n in wanted if (g := found.get(env[n.id].id)) is not None}
+        seeds = [(env[values[i].id], cotangents[i]) for i in sorted(cotangents)]
+        return seeds, instead
 
 
 def _check_hooks(node: Node) -> None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from lazygrad.engine.tensor import Tensor
 
 
+Copy = tuple[list[tuple[Node, "Tensor"]], dict[Node, Node]]
+
+
 class Place:
     """An input or output of a tie: what a node looks like, without the node."""
 
@@ -51,6 +54,10 @@ class Tie:
     def value(self, call: Node, index: int) -> Node:
         """The node that has the value of output `index`."""
         return call.inputs[index]
+
+    def copy(self, call: Node, cotangents: dict[int, Tensor]) -> Copy | None:
+        """Nodes to walk over instead of a `pull`: seeds, and who takes the gradient of an end."""
+        return None
 
     def pull(
         self, call: Node, cotangents: dict[int, Tensor], needed: set[int],

@@ -272,3 +272,33 @@ def test_a_stack_of_transformer_layers() -> None:
     again, smaller = trained(lg.checkpoint)
     assert again == losses
     assert smaller < arena * 0.6
+
+
+def drawn(seed: int, wrap: Wrap) -> list[Any]:
+    """A chain of layers that share parameters, whole and in slices; some are checkpoints."""
+    rng = np.random.default_rng(seed)
+    shared = [nn.Parameter(rng.standard_normal((6, 6)) * 0.4) for _ in range(2)]
+    layers: list[Callable[[lg.Tensor, lg.Tensor], lg.Tensor]] = [
+        lambda x, w: (x @ w).tanh(),
+        lambda x, w: nn.functional.layer_norm(x, (6,), w[0], w[1]),
+        lambda x, w: x[:, :3].repeat(1, 2) + x * w[2],
+        lambda x, w: nn.functional.dropout(x @ w, 0.3),
+        lambda x, w: x + wrap(lambda y: (y @ w).sin() * w[0], x),
+    ]
+    lg.manual_seed(seed)
+    x = lg.tensor(rng.standard_normal((4, 6)), requires_grad=True)
+    before, y = x, x
+    for _ in range(8):
+        layer, w = layers[rng.integers(5)], shared[rng.integers(2)]
+        through = wrap if rng.random() < 0.6 else plain
+        before, y = y, through(lambda y, f=layer, w=w: f(y, w), y) + before * 0.5
+    loss = (y * before).sum()
+    grads = lg.grad(loss, [x, *shared], allow_unused=True)
+    return [loss.numpy(), *(None if g is None else g.numpy() for g in grads)]
+
+
+@pytest.mark.numpy_code
+@pytest.mark.parametrize("seed", range(12))
+def test_sums_of_gradients_keep_their_order(seed: int) -> None:
+    pairs = zip(drawn(seed, plain), drawn(seed, lg.checkpoint), strict=True)
+    assert all(a is b is None or np.array_equal(a, b) for a, b in pairs)
