@@ -13,16 +13,13 @@ from lazygrad.engine.kernels import build_kernel
 from lazygrad.engine.layouts import ARENA, OUTPUT, WRITE, Layouts
 from lazygrad.engine.memory import DEAD, Buffer
 from lazygrad.engine.schedule import Schedule
-from lazygrad.errors import InternalError
-from lazygrad.ops.opdef import Array
+from lazygrad.engine.zones import CANARY, ZONE, check_zone
 from lazygrad.runtime.dispatch import lower, prepare, threads
 from lazygrad.runtime.executor import Code, CompiledCode, Lowered, Place
 from lazygrad.runtime.kernel import Extern, Kernel
 from lazygrad.runtime.profiling import new_clock
 
 SEGMENT = 2000  # nodes in one generated function
-ZONE = 64  # bytes behind each buffer that nobody may touch (checked under `config.poison`)
-CANARY = 0xA5  # the bytes of these zones
 
 
 def build_kernels(
@@ -115,7 +112,7 @@ class _Guard:
     def after(self, code: Code, kernel: int) -> None:
         """Check the zones of what dies with this kernel, and spoil it."""
         for b in self.dying.get(kernel, ()):
-            check = code.constant(_check_zone, "check_zone")
+            check = code.constant(check_zone, "check_zone")
             what = code.constant(b, "buffer")
             code.line(f"{check}({_bytes(code, b.offset + b.nbytes, ZONE)}, {what})")
             code.line(f"{_bytes(code, b.offset, b.nbytes)}.fill({DEAD})")
@@ -123,11 +120,6 @@ class _Guard:
 
 def _bytes(code: Code, offset: int, count: int) -> str:
     return code.view(Place(0, offset), (count,), (1,), 0, np.dtype(np.uint8))
-
-
-def _check_zone(zone: Array, buffer: Buffer) -> None:
-    if (zone != CANARY).any():
-        raise InternalError(f"a kernel wrote behind its buffer: {buffer}")
 
 
 def _places(layouts: Layouts, buffers: Sequence[Buffer]) -> dict[int, Place]:

@@ -21,6 +21,7 @@ from lazygrad.engine.frozen import FrozenGraph
 from lazygrad.engine.interpret import blame, interpret, last_uses
 from lazygrad.engine.layouts import Layouts
 from lazygrad.engine.memory import DEAD, MemoryPlan
+from lazygrad.engine.zones import Zoned
 from lazygrad.ops.opdef import Array, Kind
 from lazygrad.runtime.executor import (
     Bases,
@@ -224,6 +225,14 @@ class CompiledProgram(Program):
 
     def run(self, sources: Arrays, outputs: Arrays = (), writes: Arrays = ()) -> Lease | None:
         """Compute on these arrays; see `Program.run`."""
+        if not self._poisoned:
+            return self._run(sources, outputs, writes)
+        zoned, count = Zoned([*outputs, *writes]), len(outputs)
+        lease = self._run(sources, zoned.arrays[:count], zoned.arrays[count:])
+        zoned.give_back()
+        return lease
+
+    def _run(self, sources: Arrays, outputs: Arrays, writes: Arrays) -> Lease | None:
         arena = POOL.take(self.memory.arena_bytes, lasting=self._lasting)
         frame = arena.frames.get(self)
         if frame is None:

@@ -15,7 +15,7 @@ from typing import Any
 from lazygrad.config import config
 from lazygrad.engine.collector import collector_paused
 from lazygrad.engine.compiler import settings_key
-from lazygrad.engine.emit import ZONE, build_kernels, emit_code, lower_all
+from lazygrad.engine.emit import build_kernels, emit_code, lower_all
 from lazygrad.engine.executable import (
     CompiledProgram,
     Lease,
@@ -36,6 +36,7 @@ from lazygrad.engine.memory import (
 )
 from lazygrad.engine.passes import run_pipeline, verify
 from lazygrad.engine.schedule import schedule
+from lazygrad.engine.zones import ZONE
 from lazygrad.runtime.dispatch import threads
 
 __all__ = [

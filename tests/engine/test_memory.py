@@ -1,5 +1,6 @@
 """The memory plan: nothing that lives overlaps, little is wasted, order and reuse work."""
 
+import ctypes
 import random
 
 import numpy as np
@@ -11,8 +12,10 @@ from lazygrad.config import config
 from lazygrad.engine.arena import POOL, ArenaPool, aligned
 from lazygrad.engine.memory import Buffer, check_plan, give_offsets, live_bytes
 from lazygrad.engine.program import compile_graph
+from lazygrad.errors import InternalError
 from lazygrad.ops.elementwise import ADD, EXP, MUL, RELU
 from lazygrad.ops.sort import CUMSUM
+from lazygrad.runtime.executor import Bases, CompiledCode
 from tests.engine.build import GraphBuilder, arrays_for, evaluate
 from tests.engine.fuzz import random_graph
 
@@ -124,6 +127,27 @@ def test_poison_fills_what_is_freed_and_zones_guard_what_is_not() -> None:
         spoiled = evaluate(program, arrays)
     assert ".fill(255)" in program.source
     assert all(a.tobytes() == b.tobytes() for a, b in zip(plain, spoiled, strict=True))
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_zones_guard_what_the_caller_gets(monkeypatch: pytest.MonkeyPatch, side: int) -> None:
+    g = GraphBuilder()
+    x = g.data((3,))
+    with config.override(poison=True):
+        program = compile_graph(g.finish([g(RELU, x)]))
+    out = np.zeros(3, np.float32)
+    program.run([np.ones(3, np.float32)], [out])
+    assert out.tolist() == [1.0] * 3
+
+    def trespass(code: object, views: object, bases: Bases) -> None:
+        target = bases.arrays[1]
+        at = target.ctypes.data + (target.nbytes if side > 0 else -1)
+        ctypes.memset(at, 0, 1)
+
+    monkeypatch.setattr(CompiledCode, "run", trespass)
+    with pytest.raises(InternalError, match=r"array 0 of the caller, \(3,\) float32"):
+        program.run([np.ones(3, np.float32)], [out])
+    assert out.tolist() == [1.0] * 3
 
 
 def test_the_pool_gives_the_smallest_fit_and_drops_what_is_too_small() -> None:
