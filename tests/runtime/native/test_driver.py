@@ -348,10 +348,15 @@ if len(allowed) > 1:
     os.sched_setaffinity(0, {here})
     for worker in workers:
         os.sched_setaffinity(worker, {here})
-    end = time.monotonic() + 50  # of a machine that does other things too
+    size = 1 << 22  # a run long enough for the others to get their turn on this processor
+    slow = driver.Table(
+        [command("sum", *pairs(1, 1, 2), rows=size, chunk=size >> 6, parallel=True)], 2
+    )
+    found = [np.zeros(size, np.int64) for _ in range(2)]
+    end = time.monotonic() + 50
     while any(here in os.sched_getaffinity(worker) for worker in workers):
         assert time.monotonic() < end
-        run(2000)
+        slow.run(0, found, 4)
     assert all(os.sched_getaffinity(w) == allowed - {here} for w in workers)
 print('done')
 """,
