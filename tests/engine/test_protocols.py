@@ -28,7 +28,7 @@ def test_functions_of_numpy_give_tensors(name: str) -> None:
 
 def test_what_has_no_counterpart_raises_instead_of_losing_the_gradient() -> None:
     x = lg.tensor([3.0], requires_grad=True)
-    with pytest.raises(GradientError, match=r"np\.spacing .* would be lost: pass tensor\.detach\(\)"):
+    with pytest.raises(GradientError, match=r"np\.spacing .* lost: pass tensor\.detach\(\)"):
         np.spacing(x)
     assert np.spacing(x.detach()).tolist() == [2.0**-22]
     with lg.no_grad():
