@@ -252,7 +252,8 @@ class Fuser:
             if not tied and len(unit) > 1 and latest.rank > _EARLY and self._try(latest, [last]):
                 for i in unit[:-1]:
                     self._join([i], self._producers(i), "its reader has no room")
-                self._add(latest, [last])
+                if not self._add(latest, [last]):  # the others have filled it
+                    self._join([last], self._producers(last), "its reader has no room")
                 return
             if not tied and self._beside(latest, unit):
                 return
