@@ -6,6 +6,7 @@ import pytest
 import lazygrad as lg
 from lazygrad.config import config
 from lazygrad.dtypes import bfloat16, float16, float32, float64, int64
+from lazygrad.engine import fuse
 from lazygrad.engine.frozen import FrozenGraph
 from lazygrad.engine.program import Program, compile_graph
 from lazygrad.ops.contract import MATMUL
@@ -30,7 +31,7 @@ from lazygrad.ops.reduce import MAX
 from lazygrad.ops.sort import CUMSUM
 from lazygrad.runtime.kernel import Contract, Extern, Map, Reduce
 from tests.engine.build import GraphBuilder, arrays_for, evaluate
-from tests.engine.fuzz import VARIANTS, variant
+from tests.engine.fuzz import VARIANTS, random_graph, variant
 
 pytestmark = pytest.mark.compiled
 
@@ -284,3 +285,20 @@ def test_small_values_behind_a_product_are_computed_beside_each_other() -> None:
     other = g(SQRT, g(MUL, rows, rows))  # other points: a kernel of its own
     program = compiled(g.finish([g(ADD, left, right), other]))
     assert [len(k.nodes) for k in program.kernels] == [1, 3, 2]
+
+
+@pytest.mark.parametrize("longest", [2, 3, 4, 6])
+def test_every_node_finds_a_kernel_however_short_they_are(
+    longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nodes that wait for a reader may fill the kernel that it was to join."""
+    monkeypatch.setattr(fuse, "LONGEST", longest)
+    with config.override(executor="numpy"):
+        for seed in range(40):
+            frozen = random_graph(seed, steps=30)
+            arrays = arrays_for(frozen)
+            with config.override(executor="reference"):
+                expected = evaluate(compile_graph(frozen), arrays)
+            found = evaluate(compile_graph(frozen), arrays)
+            for a, b in zip(expected, found, strict=True):
+                np.testing.assert_allclose(b, a, rtol=1e-5)
