@@ -57,7 +57,7 @@ ONCE = {
         "engine/test_memory_flat.py",
     ),
     "whole examples: what they are made of is tested in every lane": ("examples", "originals"),
-    "they name their executors": ("runtime/native",),
+    "they name their executors": ("engine/test_stored.py", "runtime/native"),
 }
 EXCEPT = ("runtime/native/test_row_programs.py",)  # of these: about kernels as NumPy runs them
 

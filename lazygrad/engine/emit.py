@@ -55,26 +55,26 @@ def emit_code(
     layouts: Layouts, kernels: Sequence[Kernel], lowered: Sequence[Lowered],
     roots: Sequence[tuple[int, ...]], buffers: Sequence[Buffer], spaces: Sequence[Buffer],
     local: Buffer, name: str,
-) -> list[tuple[int, CompiledCode]]:  # fmt: skip
+) -> list[CompiledCode]:  # fmt: skip
     """Write all kernels into flat functions of bounded length.
 
     `local` is the private memory of the program's threads.
     """
     places = _places(layouts, buffers)
     guard = _Guard([*buffers, *spaces]) if config.poison else None
-    segments: list[tuple[int, CompiledCode]] = []
+    codes: list[CompiledCode] = []
     prepare(lowered)
     frozen = layouts.frozen
     arrays = len(frozen.sources) + len(frozen.outputs) + len(frozen.writes)
     first_write = 1 + len(frozen.sources) + len(frozen.outputs)
     aliases = {first_write + k: 1 + at for k, (at, _) in enumerate(frozen.writes)}
     begin = partial(Code, arrays, Place(0, local.offset), threads(), aliases)
-    code, first, length = begin(), 0, 0
+    code, length = begin(), 0
     for k, (kernel, low) in enumerate(zip(kernels, lowered, strict=True)):
         if length >= SEGMENT:
-            segments.append((first, code.compile(name)))
-            code, first, length = begin(), k, 0
-        code.begin()
+            codes.append(code.compile(name))
+            code, length = begin(), 0
+        code.begin(k)
         if guard is not None:
             guard.before(code, k)
         clock = ""
@@ -89,8 +89,8 @@ def emit_code(
         if guard is not None:
             guard.after(code, k)
         length += len(kernel.nodes)
-    segments.append((first, code.compile(name)))
-    return segments
+    codes.append(code.compile(name))
+    return codes
 
 
 class _Guard:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -60,20 +60,50 @@ class Lease:
         self.release()
 
 
+class About(NamedTuple):
+    """What a program can say about itself.
+
+    `frozen` is the graph after the passes, `memory` the plan of the arena, `kernels` the kernels
+    in the order in which they run, `lowered` what each of them became.
+    """
+
+    frozen: FrozenGraph
+    memory: MemoryPlan
+    kernels: tuple[Kernel, ...] = ()
+    lowered: tuple[Lowered, ...] = ()
+
+
 class Program:
     """A compiled graph. Build it with `compile_graph` or `program_for`.
 
-    `frozen` is the graph after the passes, `kernels` the kernels in the order in which they run,
-    `memory` the plan of the arena.
+    `frozen` says what goes in and out; it may be the graph before or after the passes.
     """
 
-    kernels: tuple[Kernel, ...] = ()
-
-    def __init__(self, frozen: FrozenGraph, memory: MemoryPlan, name: str = "") -> None:
-        self.frozen = frozen
-        self.memory = memory
+    def __init__(self, frozen: FrozenGraph, about: About | None, name: str = "") -> None:
         self.name = name
+        self._about = about
         self._borders = len(frozen.sources), len(frozen.sources) + len(frozen.outputs)
+
+    @property
+    def about(self) -> About:
+        """What it can say about itself; `frozen`, `memory` and `kernels` are taken from there."""
+        assert self._about is not None
+        return self._about
+
+    @property
+    def frozen(self) -> FrozenGraph:
+        """The graph after the passes."""
+        return self.about.frozen
+
+    @property
+    def memory(self) -> MemoryPlan:
+        """The plan of the arena."""
+        return self.about.memory
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """The kernels in the order in which they run."""
+        return self.about.kernels
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -141,35 +171,53 @@ class ReferenceProgram(Program):
 
     def __init__(self, frozen: FrozenGraph, name: str = "") -> None:
         naive = naive_bytes(frozen)
-        super().__init__(frozen, MemoryPlan([], naive, naive, naive, "user", {"user": naive}), name)
-        self._dying = last_uses(frozen)
+        memory = MemoryPlan([], naive, naive, naive, "user", {"user": naive})
+        super().__init__(frozen, About(frozen, memory), name)
+        self._graph, self._dying = frozen, last_uses(frozen)
 
     def run(self, sources: Arrays, outputs: Arrays = (), writes: Arrays = ()) -> Lease | None:
         """Compute on these arrays; see `Program.run`."""
-        kept = interpret(self.frozen, self._dying, sources, outputs, writes)
-        return Lease(kept, None) if self.frozen.kept else None
+        kept = interpret(self._graph, self._dying, sources, outputs, writes)
+        return Lease(kept, None) if self._graph.kept else None
+
+
+class Running(NamedTuple):
+    """What a compiled program needs while it runs, without what it says about itself.
+
+    `kept`: for each kept value the source that it views (-1: the arena), and the view. `in_place`:
+    (position in `writes`, in `sources`) where a kernel reads the old value in the array that it
+    writes.
+    """
+
+    codes: tuple[CompiledCode, ...]
+    arena_bytes: int
+    kept: tuple[tuple[int, ViewSpec], ...] = ()
+    in_place: tuple[tuple[int, int], ...] = ()
+
+    @staticmethod
+    def of(
+        layouts: Layouts, memory: MemoryPlan, codes: Sequence[CompiledCode],
+        overwrites: dict[int, int],
+    ) -> Running:  # fmt: skip
+        """Of what the compiler made."""
+        writes = enumerate(layouts.frozen.writes)
+        return Running(
+            tuple(codes), memory.arena_bytes, tuple(_kept_specs(layouts, memory)),
+            tuple((k, at) for k, (at, i) in writes if i in overwrites),
+        )  # fmt: skip
 
 
 class CompiledProgram(Program):
     """Kernels as flat functions over views into a leased arena."""
 
     def __init__(
-        self, layouts: Layouts, memory: MemoryPlan, kernels: Sequence[Kernel],
-        lowered: Sequence[Lowered], segments: Sequence[tuple[int, CompiledCode]],
-        overwrites: dict[int, int], name: str,
+        self, frozen: FrozenGraph, running: Running, about: About | None, name: str = ""
     ) -> None:  # fmt: skip
-        super().__init__(layouts.frozen, memory, name)
-        self.kernels = tuple(kernels)
-        self._lowered = tuple(lowered)
-        self._segments = tuple(segments)
-        self._codes = tuple(code for _, code in segments)
-        self._binding = Binding(self.frozen, self._codes)
-        self._kept = _kept_specs(layouts, memory)
+        super().__init__(frozen, about, name)
+        self.running = running
+        self._codes, self._arena_bytes, self._kept, self._in_place = running
+        self._binding = Binding(frozen, self._codes)
         self._lasting = bool(self._kept)
-        # Writes whose kernel reads the old value in the array that it writes.
-        self._in_place = tuple(
-            (k, at) for k, (at, i) in enumerate(self.frozen.writes) if i in overwrites
-        )
         self._poisoned = config.poison
 
     @property
@@ -182,14 +230,14 @@ class CompiledProgram(Program):
     def bound(self, arrays: list[Array]) -> Callable[[list[Array]], None]:
         """See `Program.bound`; one native call where the whole program is one block."""
         block = self._codes[0].block if len(self._codes) == 1 else None
-        writes = len(arrays) - len(self.frozen.writes)
+        writes = self._borders[1]
         moved = any(arrays[writes + k] is not arrays[at] for k, at in self._in_place)
         moved = moved or any(a is not None and _plain(a) is not a for a in arrays)
         if block is None or moved or self._kept or self._poisoned:
             return super().bound(arrays)
-        if self.memory.arena_bytes <= OWN_ARENA:
+        size = self._arena_bytes
+        if size <= OWN_ARENA:
             return self._own_arena(block)
-        size = self.memory.arena_bytes
 
         def run(arrays: list[Array]) -> None:
             arena = POOL.take(size)
@@ -203,7 +251,7 @@ class CompiledProgram(Program):
         return run
 
     def _own_arena(self, block: Block) -> Callable[[list[Array]], None]:
-        arena = Arena(self.memory.arena_bytes)
+        arena = Arena(self._arena_bytes)
         call, address, threads = block.call, arena.address, block.threads
 
         def run(arrays: list[Array]) -> None:
@@ -233,7 +281,7 @@ class CompiledProgram(Program):
         return lease
 
     def _run(self, sources: Arrays, outputs: Arrays, writes: Arrays) -> Lease | None:
-        arena = POOL.take(self.memory.arena_bytes, lasting=self._lasting)
+        arena = POOL.take(self._arena_bytes, lasting=self._lasting)
         frame = arena.frames.get(self)
         if frame is None:
             frame = arena.frames[self] = Frame(self._binding, arena.memory)
@@ -270,19 +318,19 @@ class CompiledProgram(Program):
 
     def _blame(self, error: BaseException, traceback: TracebackType | None) -> None:
         """Name the op, shapes and line of the user whose kernel raised."""
-        for first, code in self._segments:
+        for code in self._codes:
             found = code.culprit(error, traceback)
             if found is not None:
                 nodes = self.frozen.nodes
                 cause = error.cause if isinstance(error, KernelFailed) else error
-                for i in self.kernels[first + found].nodes[:4]:
+                for i in self.kernels[found].nodes[:4]:
                     blame(cause, nodes[i], [nodes[j].shape for j in nodes[i].inputs])
                 return
 
     def _how(self, kernel: int | None) -> dict[str, str]:
         if kernel is None:
             return super()._how(kernel)
-        low = self._lowered[kernel]
+        low = self.about.lowered[kernel]
         return {"mode": low.mode, "reason": low.reason, "executor": low.executor}
 
 

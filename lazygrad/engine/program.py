@@ -13,14 +13,17 @@ from collections.abc import Callable
 from typing import Any
 
 from lazygrad.config import config
+from lazygrad.engine import stored
 from lazygrad.engine.collector import collector_paused
 from lazygrad.engine.compiler import settings_key
 from lazygrad.engine.emit import build_kernels, emit_code, lower_all
 from lazygrad.engine.executable import (
+    About,
     CompiledProgram,
     Lease,
     Program,
     ReferenceProgram,
+    Running,
     naive_bytes,
 )
 from lazygrad.engine.frozen import FrozenGraph
@@ -74,10 +77,12 @@ def compile_graph(frozen: FrozenGraph, *, name: str = "") -> Program:
         planned, total, live_bytes(planned, len(lowered)),
         naive_bytes(frozen), plan.order_name, plan.peaks,
     )  # fmt: skip
-    segments = emit_code(
+    codes = emit_code(
         layouts, kernels, lowered, roots, buffers, spaces, local, name or "program"
     )  # fmt: skip
-    program = CompiledProgram(layouts, memory, kernels, lowered, segments, plan.overwrites, name)
+    running = Running.of(layouts, memory, codes, plan.overwrites)
+    about = About(layouts.frozen, memory, tuple(kernels), tuple(lowered))
+    program = CompiledProgram(layouts.frozen, running, about, name)
     _report(program)
     return program
 
@@ -92,7 +97,7 @@ def _report(program: CompiledProgram) -> None:
             f"naive bytes, lower bound {plan.lower_bound}\n"
         )
     if config.debug >= 2:
-        for kernel, low in zip(program.kernels, program._lowered, strict=True):
+        for kernel, low in zip(program.kernels, program.about.lowered, strict=True):
             ops = ", ".join(program.frozen.nodes[i].op.name for i in kernel.nodes[:8])
             sys.stderr.write(
                 f"  {kernel.name} [{low.mode}, {low.executor}] {ops}: {kernel.reason}\n"
@@ -143,4 +148,15 @@ CACHE = ProgramCache()
 
 def program_for(frozen: FrozenGraph) -> Program:
     """The cached program of a frozen graph (same structure and settings: same program)."""
-    return CACHE.get(frozen, compile_graph)
+    return CACHE.get(frozen, _loaded_or_compiled)
+
+
+def _loaded_or_compiled(frozen: FrozenGraph) -> Program:
+    name = stored.name_of(frozen)
+    found = None if name is None else stored.load(name, frozen, compile_graph)
+    if found is not None:
+        return found
+    program = compile_graph(frozen)
+    if name is not None:
+        stored.keep(name, program)
+    return program

@@ -122,7 +122,7 @@ class BlockBuilder(Protocol):
 
 
 class KernelFailed(Exception):
-    """Carries which kernel of a block failed, counted as `Code.begin` does, and why."""
+    """Carries which kernel of the program failed, and why."""
 
     def __init__(self, kernel: int, cause: BaseException) -> None:
         super().__init__(kernel, cause)
@@ -184,17 +184,26 @@ class CompiledCode:
     function: Callable[[Sequence[NDArray[Any]], Bases], None]
     specs: tuple[ViewSpec, ...]
     source: str
-    _owners: tuple[int, ...]  # line - 1 -> position of the kernel among those emitted, or -1
+    _owners: tuple[int, ...]  # line - 1 -> number of the kernel in the program, or -1
     _code: CodeType
     blocks: tuple[Block, ...] = ()
     block: Block | None = None
+
+    @staticmethod
+    def of_block(block: Block) -> CompiledCode:
+        """The function that runs a block and nothing else."""
+
+        def function(views: Sequence[NDArray[Any]], bases: Bases) -> None:
+            block.run(bases)
+
+        return CompiledCode(function, (), "", (-1,), function.__code__, (block,), block)
 
     def run(self, views: Sequence[NDArray[Any]], bases: Bases) -> None:
         """Run it with floating-point warnings off."""
         quietly(self.function, views, bases)
 
     def culprit(self, error: BaseException, traceback: TracebackType | None) -> int | None:
-        """Which of the emitted kernels raised, counted in the order of `emit`."""
+        """The number of the kernel that raised, if it is one of these."""
         if isinstance(error, KernelFailed):
             return error.kernel
         while traceback is not None:
@@ -238,9 +247,9 @@ class Code:
         self._owners: list[int] = []
         self._kernel = -1
 
-    def begin(self) -> None:
-        """The next lines belong to the next kernel."""
-        self._kernel += 1
+    def begin(self, kernel: int) -> None:
+        """The next lines belong to this kernel of the program."""
+        self._kernel = kernel
 
     def view(
         self, place: Place, shape: Shape, strides: Sequence[int], offset: int, dtype: np.dtype[Any]

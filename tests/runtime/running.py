@@ -39,7 +39,7 @@ def execute(lowered: Lowered, arrays: Arrays) -> list[np.ndarray[Any, Any]]:
         expected[place.offset : place.offset + array.nbytes] = 0
     local = Place(0, offset + aligned(lowered.workspace) + RED)
     code = Code(0, local, threads())
-    code.begin()
+    code.begin(0)
     lowered.emit(code, places, workspace)
     flat = code.compile("test")
     frame = [make_view(bytes_of(arena), spec) for spec in flat.specs]

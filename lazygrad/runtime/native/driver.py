@@ -68,7 +68,6 @@ class Table:
     """
 
     def __init__(self, commands: Sequence[Command], arrays: int, release: bool = False) -> None:
-        pool = _code().pool
         table = LINE * (1 + len(commands))
         starts = list(accumulate((len(c.args) for c in commands), initial=table))
         self._words = _aligned(starts[-1])  # one array: `run` keeps it alive
@@ -76,10 +75,8 @@ class Table:
         head, *rows = self._words[:table].reshape(-1, LINE)
         shares = _claims(commands)
         flags, totals = _barriers(commands, [n for n, _ in shares])
-        head[:8] = (
-            len(commands), arrays, release, pool.address if pool else 0,
-            id(np.ndarray), id(list), id(TypeError), max(totals, default=0),
-        )  # fmt: skip
+        head[:3] = len(commands), arrays, release
+        head[7] = max(totals, default=0)
         for i, (row, command) in enumerate(zip(rows, commands, strict=True)):
             self._words[starts[i] : starts[i + 1]] = command.args
             row[:11] = (
@@ -87,7 +84,36 @@ class Table:
                 command.chunk if command.parallel else command.rows, command.chunks,
                 command.local_offset, command.local, flags[i], *shares[i], totals[i],
             )  # fmt: skip
+        self._begin()
+
+    def _begin(self) -> None:
+        """Note what lies where in this process."""
+        pool = _code().pool
+        self._words[3:7] = (
+            pool.address if pool else 0, id(np.ndarray), id(list), id(TypeError)
+        )  # fmt: skip
         self.run = _bound(self._words)
+
+    def still(self) -> Words:
+        """The words of the table before its first run, addresses counted from its start.
+
+        Where the functions are each `restored` table is told.
+        """
+        words, rows = self._words.copy(), LINE * (1 + int(self._words[0]))
+        words[LINE:rows:LINE] = words[3:7] = 0
+        words[LINE + 1 : rows : LINE] -= self._words.ctypes.data
+        return words
+
+    @staticmethod
+    def restored(words: Words, functions: Sequence[int]) -> Table:
+        """The table that `still` described, with the address of the function of each command."""
+        table, rows = Table.__new__(Table), LINE * (1 + int(words[0]))
+        table._words = _aligned(len(words))
+        table._words[:] = words
+        table._words[LINE:rows:LINE] = functions
+        table._words[LINE + 1 : rows : LINE] += table._words.ctypes.data
+        table._begin()
+        return table
 
     @property
     def release(self) -> bool:

@@ -29,6 +29,7 @@ _MODULE = 60_000  # characters of a module: a few units share what every module 
 Key = tuple[Any, ...]
 
 _addresses: dict[tuple[Key, int], int] = {}  # by key and level
+_loaded: dict[str, int] = {}  # the same by digest
 
 
 def compile_units(units: Iterable[Unit], optimize: int = OPTIMIZE) -> dict[Key, int]:
@@ -40,12 +41,27 @@ def compile_units(units: Iterable[Unit], optimize: int = OPTIMIZE) -> dict[Key, 
     new = {k: u for k, u in wanted.items() if (k, optimize) not in _addresses}
     if new:
         digests = {_digest(key, optimize): key for key in new}
-        code = _read(digests)
-        missing = {d: new[key] for d, key in digests.items() if d not in code}
+        code = _read(d for d in digests if d not in _loaded)
+        missing = {d: new[k] for d, k in digests.items() if d not in code and d not in _loaded}
         code |= _compile_missing(missing, optimize)
-        for d, address in _load(code).items():
-            _addresses.setdefault((digests[d], optimize), address)
+        _loaded.update(_load(code))
+        _addresses.update({(key, optimize): _loaded[d] for d, key in digests.items()})
     return {key: _addresses[key, optimize] for key in wanted}
+
+
+def digest_of(unit: Unit) -> str:
+    """What the code of a unit is called on disk."""
+    return _digest(unit.key, OPTIMIZE)
+
+
+def find_code(digests: Iterable[str]) -> dict[str, int] | None:
+    """Addresses of code by its names on disk; None where some of it is not there."""
+    wanted = set(digests)
+    code = _read(wanted - _loaded.keys())
+    if len(code) < len(wanted - _loaded.keys()):
+        return None
+    _loaded.update(_load(code))
+    return {d: _loaded[d] for d in wanted}
 
 
 def compile_functions(text: str, names: Sequence[str]) -> list[int]:
@@ -71,7 +87,7 @@ def listing(unit: Unit, optimize: int = OPTIMIZE) -> tuple[str, str]:
 
 
 @functools.cache
-def _generator() -> str:
+def generator() -> str:
     """What the code of a key depends on besides the key: host, LLVM, code generator."""
     sources = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.*")):
@@ -81,7 +97,7 @@ def _generator() -> str:
 
 
 def _digest(key: Key, optimize: int) -> str:
-    return hashlib.sha256(f"{_generator()} {optimize} {key!r}".encode()).hexdigest()
+    return hashlib.sha256(f"{generator()} {optimize} {key!r}".encode()).hexdigest()
 
 
 def _symbol(digest: str) -> str:

@@ -175,6 +175,11 @@ class NativeBlock:
         self.call = table.run
 
     @property
+    def units(self) -> list[Unit]:
+        """The unit of each command."""
+        return [unit for _, _, unit, _ in self._entries]
+
+    @property
     def source(self) -> str:
         """LLVM's text and the assembly of each unit, once."""
         units = {unit.key: (native, unit) for _, native, unit, _ in self._entries}

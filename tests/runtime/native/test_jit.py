@@ -26,7 +26,7 @@ DOUBLE = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double)
 def own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An empty folder, and a process that knows nothing."""
     monkeypatch.setenv("LAZYGRAD_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(jit, "_addresses", {})
+    forget(monkeypatch)
     return tmp_path / "cache"
 
 
@@ -56,6 +56,7 @@ def added(address: int) -> int:
 
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jit, "_addresses", {})
+    monkeypatch.setattr(jit, "_loaded", {})
 
 
 # Units --------------------------------------------------------------------------------------------
@@ -113,7 +114,7 @@ def test_another_generator_finds_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     built: list[int] = []
     compile_units([adding(4, built)])
     forget(monkeypatch)
-    monkeypatch.setattr(jit, "_generator", lambda: "of another version")
+    monkeypatch.setattr(jit, "generator", lambda: "of another version")
     compile_units([adding(4, built)])
     assert built == [4, 4]
 
