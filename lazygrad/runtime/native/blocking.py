@@ -22,13 +22,15 @@ _PANELS = 1 << 17
 _WORTH = 1 << 19  # products of elements that are worth a piece of work of their own
 READING = 16  # rows: a product of fewer takes as long as reading its other operand
 _PIECES = 4  # for each core, as many as are wanted of a large product
+_UNEVEN = 0.15  # of the time, what a single piece for each core costs, in place of many
+_FEW = 4  # panels, up to which most reads of the other operand are the first ones
 
 # Cycles for each element that is copied, from a cache that is near and from further away.
 _COPY = {
-    "direct": (0.0, 0.3), "copy": (0.15, 0.5), "spread": (0.2, 0.5), "transpose": (0.35, 1.0),
-    "gather": (1.5, 2.0),
+    "direct": (0.0, 0.6), "copy": (0.3, 1.0), "spread": (0.4, 1.0), "transpose": (0.7, 2.0),
+    "gather": (3.0, 4.0),
 }  # fmt: skip
-_RUN = 2.0  # cycles for each run that is packed, along each line of it
+_RUN = 4.0  # cycles for each run that is packed, along each line of it
 _READ = {
     "direct": "read where they lie", "copy": "copied", "spread": "spread", "gather": "gathered",
     "transpose": "transposed",
@@ -107,12 +109,17 @@ def _role(
         tile = replace(tile, ahead=how == "direct" and nbytes > FAR)
     else:
         how = "transpose" if right.inner == 1 else "gather"
-    if left.inner == 1 and not left.how and rows * k * size > FAR:
+    if (
+        left.inner == 1
+        and not left.how
+        and rows * k * size > FAR
+        and columns <= _FEW * tile.columns
+    ):
         tile = replace(tile, streams=True)
     part = 1 if tile.lanes == kind.lanes else 2  # narrow vectors run twice as fast
     steps = strips * tile.rows * width / (tile.lanes * part)
     cost = steps * (k + 4) + 0.4 * rows * columns * turned
-    if left.inner != 1:
+    if left.inner != 1 and not left.how:
         cost += rows * k * (0.02 if rows * k * size <= 2 * NEAR else 1.5)
     pack = _COPY[how][nbytes > 2 * NEAR] * k * columns
     if how == "spread":
@@ -143,6 +150,7 @@ def _block(
     """Rows and columns of a block: enough pieces for the workers, few repeated copies."""
     work = batch * columns * k * max(rows, READING)
     wanted = min(_PIECES * cores(), work // _WORTH) // batch
+    busy = max(1, min(cores(), work // _WORTH))
     far = rows * columns * BYTES[tile.element] > FAR
     area = _PANELS // (32 if far and k <= 32 else 8 if far and k <= 128 else 1)  # see `_PANELS`
     limit = max(tile.columns, _PANELS // min(k + 1, SEGMENT))
@@ -152,10 +160,13 @@ def _block(
     def loss(block: tuple[int, int]) -> float:
         high, wide = block
         down, across = -(-rows // high), -(-columns // wide)
+        pieces = batch * down * across
         missing = max(0, wanted - down * across) / max(wanted, 1)
+        idle = -(-pieces // busy) * busy / pieces - 1
         fits = wide <= limit and high * wide <= area
         again = down * pack + 0.02 * across * rows * k
-        return again + cost * (missing + (not fits)) + down * across
+        uneven = (again + cost) * (idle + _UNEVEN * missing)
+        return again + uneven + cost * (not fits) + down * across
 
     return min(
         ((h, w) for h in _pieces(rows, tile.rows) for w in _pieces(columns, tile.columns)), key=loss
