@@ -7,7 +7,7 @@ where a view is not enough:
 
 - a reshape that strides cannot express (the native runtime's products read some of these in
   pieces, such as the windows of a convolution), and walks with negative steps (NumPy's loops round
-  differently over them);
+  differently over them; products of the native runtime do not mind);
 - operands of opaque ops, which get dense arrays, so that their rounding does not depend on where
   an operand came from (unless their machine code reads others); products whose operands BLAS
   cannot read, or that share a buffer (BLAS takes another path for a matrix and itself);
@@ -106,6 +106,15 @@ def is_dense(layout: Strided) -> bool:
                 return False
             step *= n
     return True
+
+
+def is_backward(layout: Strided) -> bool:
+    """Whether some of its axes are walked backward.
+
+    >>> is_backward(Strided((3,), (-1,), 2)), is_backward(Strided((1,), (-1,)))
+    (True, False)
+    """
+    return any(s < 0 and n > 1 for n, s in zip(layout.shape, layout.strides, strict=True))
 
 
 def has_rows(layout: Strided) -> bool:
@@ -222,9 +231,7 @@ class _Arranger(Editor):
         self.layout.append(layout)
         self.guard.append(guard)
         self.after.append(self.moment(node))
-        if any(s < 0 and n > 1 for n, s in zip(layout.shape, layout.strides, strict=True)):
-            return self.copy(index)
-        return index
+        return index if uses_native() or not is_backward(layout) else self.copy(index)
 
     def moment(self, node: FNode) -> int:
         """The latest stored value that readers of a view have to wait for: its later operands."""
@@ -318,6 +325,8 @@ class _Arranger(Editor):
             return self.whole(i)
         if kind is not Kind.CONTRACT:
             i = self.whole(i)
+            if node.op is not COPY and is_backward(self.layout[i]):
+                i = self.copy(i)
         if kind in DENSE or (kind is Kind.ELEMENTWISE and node.op.scalar is None):
             reads = node.op.reads if uses_native() else "dense"
             good = self.in_buffer(i) and _READS[reads](self.layout[i])

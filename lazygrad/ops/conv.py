@@ -90,13 +90,22 @@ def _windows(x: Any, sizes: Ints, steps: Ints, dilations: Ints, groups: int) -> 
     return _reshaped(x, (batch, groups, channels // groups, *rest))
 
 
-def _weighted(x: Any, weight: Any, sizes: Ints, steps: Ints, dilations: Ints) -> Any:
-    """The product of (groups, out, channels, *sizes) with the windows: (batch, out, *counts)."""
+def _weighted(
+    x: Any, weight: Any, sizes: Ints, steps: Ints, dilations: Ints, backward: bool = False
+) -> Any:
+    """The product of (groups, out, channels, *sizes) with the windows: (batch, out, *counts).
+
+    With `backward` the last element of a window meets the first tap.
+    """
     groups, out, within = weight.shape[:3]
     rank = len(sizes)
     windows = _windows(x, sizes, steps, dilations, groups)
     batch, counts = windows.shape[0], windows.shape[3 : 3 + rank]
     rows = _permuted(windows, (0, 1, 2, *range(3 + rank, 3 + 2 * rank), *range(3, 3 + rank)))
+    if backward and numel(sizes) > 1:
+        whole, turned = slice(None), slice(None, None, -1)
+        cut = (whole,) * 3 + tuple(turned if n > 1 else whole for n in sizes) + (whole,) * rank
+        rows = rows.apply(SLICE, **slice_attrs(cut, rows.shape))
     taps, places = within * numel(sizes), numel(counts)
     lead = () if groups == 1 else (groups,)
     right = _reshaped(rows, (batch, *lead, taps, places))
@@ -176,8 +185,8 @@ def _conv_input_infer(g: Spec, w: Spec, *, shape: Shape, groups: int, **_: Any) 
 class _Phase(NamedTuple):
     """Along one dimension, what reaches the positions r, r + step, ... of the input.
 
-    These are windows of `size` elements of the output, `dilation` apart, with the taps `first`,
-    `first` + `stride`, ... of the kernel from the last to the first. `frame` is what the output
+    These are windows of `size` elements of the output, `dilation` apart, of which the last meets
+    the tap `first` of the kernel, the one before it `first` + `stride`. `frame` is what the output
     needs around it.
     """
 
@@ -205,7 +214,7 @@ def _phase(
 def _conv_input_expand(
     g: Any, w: Any, *, shape: Shape, steps: Ints, dilations: Ints, pads: Pads, groups: int
 ) -> Any:
-    """The windows of the output that reach an element of the input, times the kernel reversed.
+    """The windows of the output that reach an element of the input, backward, times the kernel.
 
     With larger steps not every tap reaches every element: there is a product for each remainder of
     a position, and the results are put side by side.
@@ -227,14 +236,14 @@ def _conv_input_expand(
         if any(p.size == 0 for p in phases):
             return g.new_zeros((shape[0], shape[1], *lengths))
         taps = tuple(
-            slice(p.first + (p.size - 1) * p.stride, p.first - 1 if p.first else None, -p.stride)
-            for p in phases
+            slice(p.first, p.first + (p.size - 1) * p.stride + 1, p.stride) for p in phases
         )
         whole = (slice(None),) * 3
         cut = weight.apply(SLICE, **slice_attrs((*whole, *taps), weight.shape))
         framed = _framed(g, [p.frame for p in phases])
         each = tuple(p.size for p in phases)
-        return _weighted(framed, cut, each, (1,) * rank, tuple(p.dilation for p in phases))
+        apart = tuple(p.dilation for p in phases)
+        return _weighted(framed, cut, each, (1,) * rank, apart, backward=True)
 
     parts = {place: part(place) for place in product(*map(range, steps))}
     return _framed(
