@@ -280,7 +280,8 @@ def batch_norm(
             "batch_norm: more than one value per channel is needed while training, "
             f"got input {input.shape}"
         )
-    out, variance, mean = unit(x, across, eps, scale, shift, auto=auto)
+    own = False if auto is None else auto  # by hand two passes over the gradient, derived eight
+    out, variance, mean = unit(x, across, eps, scale, shift, auto=own)
     with no_grad():
         if running_mean is not None:
             running_mean.assign_(_toward(running_mean, mean.reshape(-1), momentum))

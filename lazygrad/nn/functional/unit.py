@@ -6,7 +6,7 @@ from typing import Any
 
 from lazygrad.engine.tensor import Tensor
 from lazygrad.nn.functional.two_ways import with_vjp
-from lazygrad.shapes import unbroadcast_axes
+from lazygrad.shapes import numel, unbroadcast_axes
 
 Axes = tuple[int, ...]
 
@@ -40,16 +40,41 @@ def _backward(axes: Axes, eps: float, centred: bool, kept: Any, gs: Any) -> tupl
     """The closed form; the statistics have no gradient."""
     (x, weight, bias), mean, scale = kept
     g = gs[0]
+    if weight is None or weight.shape == scale.shape:
+        return _by_statistic(axes, g, x - mean[0] if mean else x, weight, bias, bool(mean), scale)
     unit = (x - mean[0] if mean else x) * scale
     along = g * unit
-    inner, both = (g, along) if weight is None else (g * weight, along * weight)
+    inner, both = g * weight, along * weight
     change = inner - unit * both.mean(dim=axes, keepdim=True)
     if mean:
         change = change - inner.mean(dim=axes, keepdim=True)
     return (
         scale * change,
-        None if weight is None else _summed(along, weight),
+        _summed(along, weight),
         None if bias is None else _summed(g, bias),
+    )
+
+
+def _by_statistic(
+    axes: Axes, g: Tensor, away: Tensor, weight: Tensor | None, bias: Tensor | None, centred: bool,
+    scale: Tensor,
+) -> tuple[Any, ...]:  # fmt: skip
+    """The closed form where `weight` has a number for each statistic, or is not there.
+
+    Both sums are then gradients of parameters, too, and the rest are numbers for each statistic: two
+    passes over g and x.
+    """
+    count = numel(g.shape) // max(numel(scale.shape), 1)
+    along = (g * away).sum(dim=axes, keepdim=True) * scale
+    total = g.sum(dim=axes, keepdim=True)
+    by = scale if weight is None else scale * weight
+    change = away * (by * scale * along / count)
+    if centred:
+        change = change + by * total / count
+    return (
+        g * by - change,
+        None if weight is None else along.to(weight.dtype),
+        None if bias is None else _summed(total, bias),
     )
 
 
