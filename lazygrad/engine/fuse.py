@@ -12,7 +12,8 @@ There are three forms of kernel:
 - a *contraction* with the elementwise chain behind it (its epilogue);
 - an *extern*: an op that only its reference describes, alone.
 
-A node that reads only sources waits until somebody reads it and is computed there. 0-d values made
+A node that reads only sources waits until somebody reads it and is computed there; so do large
+values that are better not stored at all (`late`). 0-d values made
 of 0-d sources (step sizes, bias corrections) are computed in kernels of their own ahead of the
 rest, unless a single kernel reads them: so they stand between no other two nodes.
 """
@@ -25,8 +26,10 @@ from typing import NamedTuple
 
 from lazygrad.config import config
 from lazygrad.engine.frozen import FNode, ancestors
+from lazygrad.engine.late import Late, late
 from lazygrad.engine.layouts import Layouts, contiguous, respread, spread
 from lazygrad.ops.opdef import Kind, Strided
+from lazygrad.runtime.dispatch import uses_native
 from lazygrad.shapes import Shape, numel
 
 CACHE = 1 << 21  # bytes that a kernel, or one chunk of it, touches: a second-level cache
@@ -138,6 +141,9 @@ class Fuser:
         self.scalars: Group | None = None
         self.behind: dict[Group, Group] = {}  # kernel -> the last one opened for its readers
         self.alone = config.no_fuse
+        # NumPy sums what lies in memory: there nothing would be saved.
+        streams = uses_native() and not self.alone
+        self.late = late(layouts, CACHE // 2) if streams else Late()
         self._rank = 0
 
     def run(self) -> list[Group]:
@@ -206,6 +212,9 @@ class Fuser:
         if form is not ROWS:
             self._pull(i)
             self._open(form, [i], "a product" if form is CONTRACT else f"{node.op.name} is opaque")
+            return
+        if i in self.late.summands or (i in self.late.steps and self._follows_product(producers)):
+            self.waiting[i] = 1
             return
         if node.op.kind is Kind.ELEMENTWISE and all(g.rank == _SCALARS for g in producers):
             if not node.shape and not self._waiting_for(i):
@@ -334,10 +343,12 @@ class Fuser:
                         self.layouts.layout[j], self.nodes[root].shape, domain, prefix
                     )
                     prefix = prefix[:length]
-            widest = max(widest, node.nbytes)
+            if i not in self.late.summands:
+                widest = max(widest, node.nbytes)
         alone = not group.nodes and len(unit) == 1
         nbytes = touched_bytes(outside, widest, len(group.nodes) + len(unit))
-        if group.form is ROWS and not alone and not self._fits(group, prefix, nbytes):
+        free = group.form is not ROWS or alone or self._sums(group, unit)
+        if not free and not self._fits(group, prefix, nbytes):
             return None
         return Trial(prefix, added, outside, widest)
 
@@ -355,6 +366,15 @@ class Fuser:
             return nbytes // rows <= CACHE
         # It runs in one go anyway: a few more small nodes do no harm.
         return bool(group.nodes) and prod(group.prefix) <= 1 and nbytes - group.nbytes <= CACHE // 4
+
+    def _sums(self, group: Group, unit: list[int]) -> bool:
+        """Whether it is one reduction with its summands: of these nothing is stored."""
+        *body, last = [*group.nodes, *unit]
+        return last not in self.late.summands and self.late.summands.issuperset(body)
+
+    def _follows_product(self, producers: list[Group]) -> bool:
+        """Whether it would be in the epilogue of a product."""
+        return bool(producers) and max(producers, key=lambda g: g.rank).form is CONTRACT
 
     def _epilogue(self, group: Group, unit: list[int]) -> bool:
         """Whether nodes can follow the accumulator of a contraction point by point."""

@@ -1,5 +1,7 @@
 """Fusion: the composites that must be one kernel, where chains are cut, and why."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -169,10 +171,46 @@ def test_reading_a_row_of_another_row_cuts_a_streamed_kernel() -> None:
 def test_reducing_over_rows_cuts_a_streamed_kernel() -> None:
     g = GraphBuilder()
     x = g.data((WIDE, 128))
-    program = compiled(g.finish([g.sum(g(MUL, x, x), 0)]))
+    product = g(MUL, x, x)
+    program = compiled(g.finish([g.sum(product, 0), product]))
     assert len(program.kernels) == 2
-    total = compiled_sum((WIDE, 128))
-    assert len(total.kernels) == 2  # the tail of a full reduction goes with it
+
+
+@pytest.fixture
+def native() -> Iterator[None]:
+    """Kernels that read and compute as they go."""
+    with config.override(executor="native"):
+        yield
+
+
+@pytest.mark.usefixtures("native")
+def test_what_only_a_sum_over_rows_reads_is_never_stored() -> None:
+    g = GraphBuilder()
+    x, y = g.data((WIDE, 128)), g.data((128,))
+    program = compiled(g.finish([g.sum(g(MUL, g(SUB, x, y), g(EXP, x)), 0)]))
+    (kernel,) = program.kernels
+    assert isinstance(kernel.stages[0], Reduce) and len(kernel.stages) == 1
+    assert program.memory.arena_bytes < 1 << 20
+    (total,) = compiled_sum((WIDE, 128)).kernels  # what follows a full reduction goes with it
+    assert [type(s) for s in total.stages] == [Reduce, Map]
+    turned = GraphBuilder()  # read in another order than it is computed in
+    x = turned(EXP, turned.data((WIDE, 128)))
+    assert len(compiled(turned.finish([turned.sum(turned.t(x), 0)])).kernels) == 2
+
+
+@pytest.mark.usefixtures("native")
+def test_behind_a_product_nothing_is_stored_that_follows_from_what_is() -> None:
+    g = GraphBuilder()
+    d = g.matmul(g.data((WIDE, 8)), g.data((8, 128)))
+    scaled = g(MUL, d, g.data((128,)))
+    shift = g.sum(d, 0)
+    program = compiled(g.finish([g(SUB, scaled, shift)]))
+    assert [len(k.nodes) for k in program.kernels] == [1, 1, 2]
+    g = GraphBuilder()  # read once: it is better stored than its operand
+    d = g.matmul(g.data((WIDE, 8)), g.data((8, 128)))
+    scaled = g(MUL, d, g.data((128,)))
+    program = compiled(g.finish([g(CUMSUM, scaled, axis=0)]))
+    assert [len(k.nodes) for k in program.kernels] == [2, 1]
 
 
 def compiled_sum(shape) -> Program:

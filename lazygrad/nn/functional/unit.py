@@ -61,8 +61,8 @@ def _by_statistic(
 ) -> tuple[Any, ...]:  # fmt: skip
     """The closed form where `weight` has a number for each statistic, or is not there.
 
-    Both sums are then gradients of parameters, too, and the rest are numbers for each statistic: two
-    passes over g and x.
+    Both sums are then gradients of parameters, too, and the rest are numbers for each statistic:
+    two passes over g and x.
     """
     count = numel(g.shape) // max(numel(scale.shape), 1)
     along = (g * away).sum(dim=axes, keepdim=True) * scale

@@ -1,0 +1,62 @@
+"""Values that are better computed by their reader than stored for it.
+
+A kernel stores what another one reads. Where the reader could compute the value from what is stored
+anyway, that costs a write and a read of it for nothing.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from lazygrad.engine.frozen import FNode
+from lazygrad.engine.layouts import Layouts, contiguous
+from lazygrad.ops.opdef import Kind
+
+
+class Late(NamedTuple):
+    """`summands`: only a reduction over the leading axis reads them. Such a reduction cannot follow
+    what it reads row by row, but it can compute it as it goes.
+
+    `steps`: their only large operand has other readers, so it is stored anyway.
+    """  # noqa: D205
+
+    summands: frozenset[int] = frozenset()
+    steps: frozenset[int] = frozenset()
+
+
+def late(layouts: Layouts, least: int) -> Late:
+    """Elementwise nodes of more than `least` bytes that one other node reads, if it is either."""
+    nodes = layouts.frozen.nodes
+    readers: dict[int, set[int]] = {}
+    for i, node in enumerate(nodes):
+        if node.op.kind is not Kind.VIEW:
+            for j in node.inputs:
+                readers.setdefault(layouts.root[j], set()).add(i)
+    summands: set[int] = set()
+    steps: set[int] = set()
+    for i in reversed(range(len(nodes))):
+        node = nodes[i]
+        if node.nbytes <= least or node.op.kind is not Kind.ELEMENTWISE or node.op.scalar is None:
+            continue
+        if len(readers.get(i, ())) != 1 or i in layouts.homes or not layouts.stored(i):
+            continue
+        (reader,) = readers[i]
+        if _is_summed(layouts, i, reader) or (reader in summands and _reads(layouts, i, reader)):
+            summands.add(i)
+        wide = [r for j in node.inputs if nodes[r := layouts.root[j]].nbytes * 8 > node.nbytes]
+        if len(set(wide)) == 1 and len(readers[wide[0]]) > 1:
+            steps.add(i)
+    return Late(frozenset(summands), frozenset(steps))
+
+
+def _reads(layouts: Layouts, i: int, reader: int) -> bool:
+    """Whether the reader reads at each of its points what node i computed there."""
+    node, other = layouts.frozen.nodes[i], layouts.frozen.nodes[reader]
+    own = [layouts.layout[j] for j in other.inputs if layouts.root[j] == i]
+    return all(layout == contiguous(node.shape) for layout in own)
+
+
+def _is_summed(layouts: Layouts, i: int, reader: int) -> bool:
+    node: FNode = layouts.frozen.nodes[reader]
+    leading = node.op.kind is Kind.REDUCE and node.attrs["axes"][:1] == (0,)
+    return leading and layouts.frozen.nodes[i].shape[0] > 1 and _reads(layouts, i, reader)
