@@ -92,8 +92,8 @@ class Writer:
         self.leaves: list[str] = []
         self._unpack("args", tree)
         self.width = -1 if tree[0] is Named else width
-        self.tests += ["STATE.capture is None", "not STATE.trace", f"STATE.grad is {grad}"]
-        self.tests.append(f"STATE.autocast is {self.name(half)}")
+        self.tests += ["(state := STATE.__dict__)['capture'] is None", "not state['trace']"]
+        self.tests += [f"state['grad'] is {grad}", f"state['autocast'] is {self.name(half)}"]
         self._guards(entry.name_guards)
 
     def name(self, value: Any) -> str:
@@ -254,8 +254,9 @@ def _step_binder(w: Writer, replay: Replay) -> Binder:
     first = [
         "(steady := replay.steady) is not None", "(count := steady.count) == WATCH.count",
         "steady.epoch == config.epoch", "not WRITES", "not (PENDING and steady.looks())",
-        "(WATCH.reader is None or not WATCH.is_read())", "not STATE.anomaly",
+        "(WATCH.reader is None or not WATCH.is_read())",
     ]  # fmt: skip
+    w.tests.append("not state['anomaly']")
     if replay.gradients is not None:
         first.append("(gradients := steady.gradients).waiting is None")
         seen = "(seen := gradients.version != steady.version)"

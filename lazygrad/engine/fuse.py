@@ -52,6 +52,7 @@ class Group:
     outside: int = 0  # bytes of those
     widest: int = 0  # bytes of the largest value that it makes
     reason: str = ""  # why it was opened: what kept its first node out of an earlier kernel
+    born: int = 0  # early groups run in this order
 
     @property
     def nbytes(self) -> int:
@@ -144,7 +145,7 @@ class Fuser:
         # NumPy sums what lies in memory: there nothing would be saved.
         streams = uses_native() and not self.alone
         self.late = late(layouts, CACHE // 2) if streams else Late()
-        self._rank = 0
+        self._rank = self._born = 0
 
     def run(self) -> list[Group]:
         """The groups, in an order in which they can run."""
@@ -252,22 +253,22 @@ class Fuser:
 
         The nodes before the last one of `unit` are those that wait for it.
         """
-        latest = max(producers, key=lambda g: g.rank, default=None)
+        latest = max(producers, key=lambda g: (g.rank, g.born), default=None)
         if latest is not None and latest.rank > _SCALARS:
-            tied = sum(g.rank == latest.rank for g in set(producers)) > 1
-            if not tied and self._add(latest, unit):
+            if self._add(latest, unit):
                 return
             last = unit[-1]
-            if not tied and len(unit) > 1 and latest.rank > _EARLY and self._try(latest, [last]):
+            if len(unit) > 1 and latest.rank > _EARLY and self._try(latest, [last]):
                 for i in unit[:-1]:
                     self._join([i], self._producers(i), "its reader has no room")
                 if not self._add(latest, [last]):  # the others have filled it
                     self._join([last], self._producers(last), "its reader has no room")
                 return
-            if not tied and self._beside(latest, unit):
+            if self._beside(latest, unit):
                 return
-            reason = self._why(latest, unit, tied)
-        group = Group(ROWS, _EARLY, reason=reason)
+            reason = self._why(latest, unit)
+        self._born += 1
+        group = Group(ROWS, _EARLY, reason=reason, born=self._born)
         if any(g.rank > _EARLY for g in producers):  # early groups run in the order they came in
             group.rank = self._next()
         if self._add(group, unit):
@@ -392,11 +393,9 @@ class Fuser:
                     return False
         return True
 
-    def _why(self, group: Group, unit: list[int], tied: bool) -> str:
+    def _why(self, group: Group, unit: list[int]) -> str:
         """In words, why a kernel does not take these nodes."""
         name = self.nodes[group.nodes[0]].op.name
-        if tied:
-            return "it joins two kernels"
         if len(group.nodes) + len(unit) > LONGEST:
             return f"the kernel of {name} is full ({LONGEST} nodes)"
         if group.form is EXTERN:

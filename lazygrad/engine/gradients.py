@@ -129,6 +129,9 @@ class Gradients(SharedGradient):
 
     def clear(self) -> None:
         """Drop the gradients; the arrays are for the next ones."""
+        if self.waiting is None and self.joined:
+            self.cleared = True  # at once: whoever looks meanwhile, looks before or after
+            return
         with LOCK:
             if self.waiting is not None:
                 self.settle()

@@ -21,19 +21,19 @@ R = TypeVar("R")
 
 
 class State(threading.local):
-    """The state of one thread."""
+    """The state of one thread. All of it is in `__dict__`, for who reads several fields at once."""
 
-    grad: bool = True
-    autocast: DType | None = None  # the half type of products, within `autocast`
-    graph: Graph | None = None  # the current graph; None until the first node
-    default: Graph | None = None  # what `set_default_graph` chose
-    capture: Capture | None = None  # the innermost capture in progress
-    site: tuple[CodeType, int] | None = (
-        None  # overrides the user's line while gradients are written
-    )
-    anomaly: bool = False  # look for NaNs before each program runs
-    busy: bool = False  # realizing: nodes are written for planning only, nothing may be flushed
-    trace: bool = False  # inside a trace of a subgraph: nothing may be realized
+    def __init__(self) -> None:
+        self.grad: bool = True
+        self.autocast: DType | None = None  # the half type of products, within `autocast`
+        self.graph: Graph | None = None  # the current graph; None until the first node
+        self.default: Graph | None = None  # what `set_default_graph` chose
+        self.capture: Capture | None = None  # the innermost capture in progress
+        # overrides the user's line while gradients are written
+        self.site: tuple[CodeType, int] | None = None
+        self.anomaly: bool = False  # look for NaNs before each program runs
+        self.busy: bool = False  # realizing: nodes are for planning only, nothing may be flushed
+        self.trace: bool = False  # inside a trace of a subgraph: nothing may be realized
 
 
 STATE = State()

@@ -21,7 +21,7 @@ from lazygrad.engine.body import Vjp
 from lazygrad.engine.capture import note_module
 from lazygrad.engine.chain import Chain, run_known
 from lazygrad.engine.gradients import Gradients, clear_gradients
-from lazygrad.engine.modes import LOCK, capturing, enable_grad, no_grad
+from lazygrad.engine.modes import LOCK, STATE, capturing, enable_grad, no_grad
 from lazygrad.engine.subgraph import Subgraph
 from lazygrad.engine.tensor import Tensor, state
 from lazygrad.engine.waiting import BackCall
@@ -252,7 +252,7 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop the gradients, or set them to zero."""
-        if set_to_none and not capturing():
+        if set_to_none and STATE.capture is None:
             known = self._shared  # by all parameters, of late
             if known is not None and known[0].joined and known[2] == config.epoch:
                 known[0].clear()

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import lazygrad as lg
 from lazygrad.config import config
+from lazygrad.engine import Graph, set_default_graph
 from lazygrad.testing import RandomProgram, programs
 
 Arrays = list[np.ndarray]
@@ -289,6 +290,7 @@ def test_a_first_step_with_values_read_in_between(optimizer: Any, when: str) -> 
     """Until it is read, a fresh parameter is a pending write: one value under two names."""
 
     def run(when: str) -> Arrays:
+        set_default_graph(Graph("default"))  # what other tests have left is not realized
         lg.manual_seed(0)
         model = lg.nn.Sequential(lg.nn.Linear(5, 6), lg.nn.Tanh(), lg.nn.Linear(6, 3))
         opt = optimizer(model.parameters(), lr=0.1)
