@@ -17,6 +17,7 @@ import numpy as np
 from lazygrad.dtypes import uint64
 from lazygrad.engine.body import Body, between
 from lazygrad.engine.graph import HOOKS, Graph, Node
+from lazygrad.engine.guards import ModuleGuard
 from lazygrad.engine.handles import mark_realized
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.storage import Storage
@@ -144,7 +145,7 @@ class Capture:
         self.inputs: list[tuple[Input, Node]] = []
         self.effects: list[Node] = []
         self.eager = False  # a step was taken: calls run at once
-        self.modules: dict[int, Any] = {}
+        self.modules: dict[int, tuple[Any, ModuleGuard]] = {}
         self.grad_reads: dict[int, tuple[Any, bool]] = {}
         self.drawn: dict[Any, int] = {}  # random numbers consumed, by generator
         self._known: dict[Any, Node] = {}
@@ -387,8 +388,8 @@ def _is_grad_of(node: Node, t: Any) -> bool:
     return isinstance(payload, Input) and payload.kind == "grad" and payload.what is t
 
 
-def note_module(module: Any) -> None:
-    """Guard a module that the function being captured calls."""
+def note_module(module: Any, moving: bool = False) -> None:
+    """Guard a module that the function being captured calls; with `moving` it may change it."""
     capture = STATE.capture
-    if capture is not None:
-        capture.modules.setdefault(id(module), module)
+    if capture is not None and id(module) not in capture.modules:
+        capture.modules[id(module)] = module, ModuleGuard(module, moving)

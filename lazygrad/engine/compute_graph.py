@@ -62,7 +62,7 @@ class Entry:
             owner for i in captured.inputs
             if i.storage is not None and (owner := i.storage.leaf()) is not None
         ]  # fmt: skip
-        self.epoch_guards = EpochGuards(captured.modules, leaves)
+        self.epoch_guards = EpochGuards([guard for _, guard in captured.modules], leaves)
         self.calls = 0
         self.binders: dict[Any, Binder] = {}
 
