@@ -19,6 +19,7 @@ from lazygrad.engine.body import Body, between
 from lazygrad.engine.graph import HOOKS, Graph, Node
 from lazygrad.engine.guards import ModuleGuard
 from lazygrad.engine.handles import mark_realized
+from lazygrad.engine.leftover import constants
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.storage import Storage
 from lazygrad.errors import CaptureError
@@ -145,6 +146,7 @@ class Capture:
         self.inputs: list[tuple[Input, Node]] = []
         self.effects: list[Node] = []
         self.eager = False  # a step was taken: calls run at once
+        self.constants: list[Any] = []  # tensors that it leaves behind with a value
         self.modules: dict[int, tuple[Any, ModuleGuard]] = {}
         self.grad_reads: dict[int, tuple[Any, bool]] = {}
         self.drawn: dict[Any, int] = {}  # random numbers consumed, by generator
@@ -332,11 +334,14 @@ class Capture:
             self.effects,
         )
         self._check_hooks(nodes, body)
-        kept = {id(t) for t in results}
-        for ref in self._born.values():
-            t = ref()
-            if t is not None and id(t) not in kept and t._node is not None:
-                t._escaped = t._node.where or "an unknown line"
+        left = [t for r in self._born.values() if (t := r()) is not None and t._node is not None]
+        self.constants = constants(left, body.inputs)
+        kept = {id(t) for t in self.constants}
+        for t in left:
+            if id(t) not in kept:
+                t._escaped = f"was created at {t._node.where or 'an unknown line'}"
+        for t in self._arguments.values():
+            t._escaped = "stands for an argument"
         return Captured(self, body, len(nodes), [s for s, _ in writes], grads)
 
     def _check_hooks(self, results: Sequence[Node], body: Body) -> None:

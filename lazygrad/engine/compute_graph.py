@@ -22,8 +22,9 @@ from lazygrad.engine.binder import MISS, Binder, make_binder
 from lazygrad.engine.calling import Named, binding_of
 from lazygrad.engine.capture import Capture, Captured, NeedsValue
 from lazygrad.engine.check import check_same
-from lazygrad.engine.graph import Graph
+from lazygrad.engine.graph import Graph, get_default_graph
 from lazygrad.engine.guards import EpochGuards, NameGuards
+from lazygrad.engine.leftover import keep
 from lazygrad.engine.modes import LOCK, STATE
 from lazygrad.engine.pytree import flatten, paths, unflatten
 from lazygrad.engine.replay import Replay
@@ -243,6 +244,7 @@ class CapturedFunction(Reports):
         finally:
             capture.restore()
             STATE.graph, STATE.capture = before
+        keep(capture.constants, get_default_graph())
         return captured, out_tree
 
     # warnings -----------------------------------------------------------------------------

@@ -18,11 +18,11 @@ class Holder(nn.Module):
     def __init__(self) -> None:
         self.register_buffer("kept", lg.zeros(2))
         self.plain: Any = lg.zeros(2)
-        self.change: Callable[[Holder], object] = lambda self: None
+        self.change: Callable[[Holder, Tensor], object] = lambda self, x: None
         self.read: Callable[[Holder], Any] = lambda self: self.plain
 
     def forward(self, x: Tensor) -> Tensor:
-        self.change(self)
+        self.change(self, x)
         return x + self.read(self)
 
 
@@ -70,7 +70,7 @@ def add(module: Holder, name: str) -> None:
 @pytest.mark.parametrize("name", ["kept", "plain"])
 def test_a_module_that_assigns_a_tensor_which_it_reads_raises(name: str) -> None:
     module = Holder()
-    module.change = lambda self: add(self, name)
+    module.change = lambda self, x: add(self, name)
     module.read = lambda self: getattr(self, name)
     call = compute_graph(module)
     assert call(lg.zeros(2)).tolist() == [1, 1]
@@ -81,8 +81,8 @@ def test_a_module_that_assigns_a_tensor_which_it_reads_raises(name: str) -> None
 def test_a_state_that_begins_with_none_or_in_a_list_raises_as_well() -> None:
     module = Holder()
     module.plain = None
-    module.change = lambda self: setattr(
-        self, "plain", lg.zeros(2) if self.plain is None else self.plain + 1
+    module.change = lambda self, x: setattr(
+        self, "plain", x if self.plain is None else self.plain + 1
     )
     call = compute_graph(module)
     assert call(lg.zeros(2)).tolist() == [0, 0]
@@ -103,7 +103,7 @@ def test_a_state_that_begins_with_none_or_in_a_list_raises_as_well() -> None:
 
 def test_a_buffer_that_is_written_goes_on() -> None:
     module = Holder()
-    module.change = lambda self: self.kept.copy_(self.kept + 1)
+    module.change = lambda self, x: self.kept.copy_(self.kept + 1)
     module.read = lambda self: self.kept
     call = compute_graph(module)
     assert [call(lg.zeros(2)).tolist()[0] for _ in range(4)] == [1, 2, 3, 4]
@@ -112,7 +112,7 @@ def test_a_buffer_that_is_written_goes_on() -> None:
 
 def test_what_a_module_only_leaves_behind_costs_one_more_trace() -> None:
     module = Holder()
-    module.change = lambda self: setattr(self, "plain", lg.ones(2) * 2)
+    module.change = lambda self, x: setattr(self, "plain", x * 2)
     module.read = lambda self: self.kept
     call = compute_graph(module)
     for _ in range(5):
@@ -120,10 +120,58 @@ def test_what_a_module_only_leaves_behind_costs_one_more_trace() -> None:
     assert call.cache_info().misses == 2
 
 
+def test_a_tensor_that_is_returned_and_kept_has_no_value_either() -> None:
+    row = [lg.zeros(2)]
+
+    def total(x: Tensor) -> Tensor:
+        row[0] = row[0] + x
+        return row[0]
+
+    call = compute_graph(total)
+    assert call(lg.ones(2)).tolist() == [1, 1]
+    with pytest.warns(lg.LazygradWarning, match="'row'"), pytest.raises(EscapedTensorError):
+        call(lg.ones(2))
+
+
+def test_an_argument_that_is_kept_has_no_value_either() -> None:
+    row: list[Tensor] = []
+
+    @compute_graph
+    def double(x: Tensor) -> Tensor:
+        row.append(x)
+        return x * 2
+
+    assert double(lg.ones(2)).tolist() == [2, 2]
+    assert "captured" in repr(row[0])
+    for use in (lambda x: x.tolist(), lambda x: x + 1, lambda x: x.sum()):
+        with pytest.raises(EscapedTensorError, match="this tensor stands for an argument inside"):
+            use(row[0])
+    assert double(lg.ones(2)).tolist() == [2, 2]
+    assert len(row) == 1
+
+
+@pytest.mark.filterwarnings("ignore::lazygrad.engine.warn.LazygradWarning")
+def test_constants_that_a_module_makes_when_it_needs_them_stay() -> None:
+    module = Holder()
+    module.plain = None
+
+    def mask(self: Holder, x: Tensor) -> None:
+        if self.plain is None or len(self.plain) < len(x):
+            self.plain = lg.arange(len(x)) * 2 + 1
+
+    module.change = mask
+    module.read = lambda self: self.plain[:2].sum()
+    call = compute_graph(module)
+    for size in (2, 2, 3, 2, 3, 2, 3):
+        assert call(lg.zeros(size)).tolist() == [4] * size
+    assert module.plain.tolist() == [1, 3, 5]
+    assert call.cache_info().hits > 0
+
+
 def test_a_number_that_a_module_counts_is_captured_in_each_call() -> None:
     module = Holder()
     module.plain = 0
-    module.change = lambda self: add(self, "plain")
+    module.change = lambda self, x: add(self, "plain")
     call = compute_graph(module)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
