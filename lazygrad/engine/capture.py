@@ -21,7 +21,7 @@ from lazygrad.engine.guards import ModuleGuard
 from lazygrad.engine.handles import mark_realized
 from lazygrad.engine.leftover import constants
 from lazygrad.engine.modes import STATE
-from lazygrad.engine.storage import Storage
+from lazygrad.engine.storage import Storage, no_attribute_of_data
 from lazygrad.errors import CaptureError
 from lazygrad.ops.source import DATA, VERSION
 
@@ -121,12 +121,14 @@ class CapturedArray:
         return -self._lazy()
 
     def __getattr__(self, name: str) -> Any:
-        if STATE.capture is not None:
-            STATE.capture.refuse_value(self._tensor)
-        raise CaptureError(f"the values of an array inside a captured function (.{name})")
+        if not name.startswith("__") and not hasattr(np.ndarray, name):
+            raise no_attribute_of_data(name)
+        return self._refuse()
 
     def _refuse(self, *args: Any, **kwargs: Any) -> Any:
-        return self.__getattr__("values")
+        if STATE.capture is not None:
+            STATE.capture.refuse_value(self._tensor)
+        raise CaptureError("the values of an array inside a captured function")
 
     __array__ = __getitem__ = __iter__ = __float__ = __int__ = __bool__ = _refuse
 

@@ -192,11 +192,11 @@ class NameGuards:
 class _Inside(_Watched):
     """What is one step inside of an object that a function names; modules are such objects.
 
-    A module that the function calls is watched as a whole (`EpochGuards`); of one whose method it
-    is, or whose attribute it reads without a call, the plain values and tensors are.
+    A module that the function calls is watched as a whole (`ModuleGuard`); of one whose method it
+    is, or whose attribute it reads without a call, the attributes that the function names are.
     """
 
-    __slots__ = ("kind", "names", "ref")
+    __slots__ = ("kind", "names", "objects", "ref")
     LONG = 64  # entries of a list that are looked at
 
     def __init__(self, value: Any, names: set[str], texts: set[str]) -> None:
@@ -208,11 +208,15 @@ class _Inside(_Watched):
             self.names = [k for k in value if isinstance(k, str) and k in texts]
         elif self.kind is not list:
             if hasattr(value, "__dict__") and not isinstance(value, _CODE):
-                self.names = [k for k in sorted(names) if _is_value(_attribute(value, k))]
+                own = () if isinstance(value, _SPACES) else vars(value)  # else: their functions
+                self.names = [
+                    k for k in sorted(names) if k in own or _is_value(_attribute(value, k))
+                ]
             self.ref = _weakly(value)
         found = self._values()
-        self.hold(found)
+        self.hold(v for v in found if _is_value(v))
         self.state = tuple([_mark(v) for v in found])
+        self.objects = [i for i, v in enumerate(found) if not _is_value(v)]
 
     def _values(self) -> list[Any]:
         value = self.ref()
@@ -236,12 +240,17 @@ class _Inside(_Watched):
         return name
 
     def seal(self) -> None:
-        """What the trace appended to a list counts as it is now."""
+        """The trace is over: objects, and what it appended to a list, count as they are now."""
+        now, state = self._values(), list(self.state)
         if self.kind is list:
-            now = self._values()
-            kept = len(self.state) if len(now) >= len(self.state) else 0
+            kept = len(state) if len(now) >= len(state) else 0
             self.hold(now[kept:])
-            self.state = self.state[:kept] + tuple([_mark(v) for v in now[kept:]])
+            state[kept:] = [_mark(v) for v in now[kept:]]
+        for i in self.objects:
+            if i < len(state) and not _is_value(now[i]):
+                self.hold([now[i]])
+                state[i] = _mark(now[i])
+        self.state = tuple(state)
 
 
 def _attribute(value: Any, name: str) -> Any:

@@ -63,6 +63,26 @@ def test_a_method_sees_the_tensor_that_its_object_has_now() -> None:
         assert trainer.step().tolist() == [2 * i, 2 * i]
 
 
+@pytest.mark.filterwarnings("ignore::lazygrad.engine.warn.LazygradWarning")
+def test_a_method_calls_the_model_that_its_object_has_now() -> None:
+    class Trainer:
+        def __init__(self) -> None:
+            self.model = nn.Linear(1, 1, bias=False)
+            self.seen: list[int] = []
+
+        @compute_graph
+        def step(self, x: Tensor) -> Tensor:
+            self.seen = [1]  # an object of each trace
+            return self.model(x)
+
+    trainer = Trainer()
+    for i in range(4):
+        trainer.model = nn.Linear(1, 1, bias=False)
+        nn.init.constant_(trainer.model.weight, float(i))
+        assert [trainer.step(lg.ones(1)).item() for _ in range(3)] == [i] * 3
+    assert Trainer.step.cache_info().misses == 4
+
+
 def add(module: Holder, name: str) -> None:
     setattr(module, name, getattr(module, name) + 1)
 
