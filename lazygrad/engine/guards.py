@@ -6,9 +6,10 @@ and tensors of modules that it called, `requires_grad` of the leaves it read. Mo
 looked at only when the config epoch has moved, so a replay usually compares one integer and a few
 names.
 
-What the function changes itself counts as it was before: the next call has to see the change, so it
-is traced again. A tensor of an earlier trace has no value, so any such tensor is like any other: a
-function that only leaves them there is traced twice, one that reads them raises.
+What the function changes itself has to be changed, and seen, by the next call as well: a trace that
+changed something serves no other call. A tensor of an earlier trace has no value, so any such
+tensor is like any other: a function that only leaves them there is traced twice, one that reads
+them raises.
 """
 
 from __future__ import annotations
@@ -242,6 +243,9 @@ class _Inside(_Watched):
     def seal(self) -> None:
         """The trace is over: objects, and what it appended to a list, count as they are now."""
         now, state = self._values(), list(self.state)
+        for i, value in enumerate(now[: len(state)]):
+            if state[i] != _mark(value) and (_is_value(value) or i not in self.objects):
+                self.alive = False  # a replay would not change it
         if self.kind is list:
             kept = len(state) if len(now) >= len(state) else 0
             self.hold(now[kept:])
@@ -308,6 +312,8 @@ class ModuleGuard(_Watched):
             k for k in {*now, *self.state}
             if k not in now or k not in self.state or _mark(now[k]) != self.state[k]
         }  # fmt: skip
+        if self.moved:  # a replay would not move it
+            self.alive = False
 
     def changed(self) -> str | None:
         """What differs from the trace, or None."""

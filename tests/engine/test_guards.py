@@ -188,6 +188,21 @@ def test_constants_that_a_module_makes_when_it_needs_them_stay() -> None:
     assert call.cache_info().hits > 0
 
 
+def test_a_mode_that_a_function_sets_is_set_whenever_it_was_another() -> None:
+    model = nn.Dropout(0.5)
+
+    @compute_graph
+    def train(x: Tensor) -> Tensor:
+        model.train()
+        return model(x)
+
+    for _ in range(3):
+        model.eval()
+        for _ in range(3):
+            assert set(train(lg.ones(64)).tolist()) == {0, 2}
+            assert model.training
+
+
 def test_a_number_that_a_module_counts_is_captured_in_each_call() -> None:
     module = Holder()
     module.plain = 0
