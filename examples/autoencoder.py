@@ -47,6 +47,7 @@ def main(argv: list[str] | None = None) -> float:
     parser.add_argument("--save", metavar="FILE", help="write the weights here, as safetensors")
     parser.add_argument("--plot", metavar="FILE", help="draw digits here (needs matplotlib)")
     args = parser.parse_args(argv)
+    plt = import_module("matplotlib.pyplot") if args.plot else None
 
     lg.manual_seed(args.seed)
     train, test = images(True), images(False)
@@ -71,8 +72,7 @@ def main(argv: list[str] | None = None) -> float:
         print(f"epoch {epoch:3}  loss {mean:.4f}  error on unseen digits {error:.4f}", flush=True)
     if args.save:
         lg.save(model.state_dict(), args.save)
-    if args.plot:
-        plt = import_module("matplotlib.pyplot")
+    if plt:
         shown = test.tensors[0][:8]
         with lg.no_grad():
             rows = lg.cat([shown, model(shown)]).reshape(2, 8, 8, 8)

@@ -53,6 +53,7 @@ def main(argv: list[str] | None = None) -> float:
     parser.add_argument("--save", metavar="FILE", help="write the weights here, as safetensors")
     parser.add_argument("--plot", metavar="FILE", help="draw the losses here (needs matplotlib)")
     args = parser.parse_args(argv)
+    plt = import_module("matplotlib.pyplot") if args.plot else None
 
     lg.manual_seed(args.seed)
     train, test = load(args, True), load(args, False)
@@ -85,8 +86,7 @@ def main(argv: list[str] | None = None) -> float:
         print(f"epoch {epoch:3}  loss {losses[-1]:.4f}  test accuracy {accuracy:.2%}", flush=True)
     if args.save:
         lg.save(model.state_dict(), args.save)
-    if args.plot:
-        plt = import_module("matplotlib.pyplot")
+    if plt:
         plt.plot(losses)
         plt.savefig(args.plot)
     return accuracy

@@ -11,6 +11,7 @@ Log-softmax and cross entropy, SGD with learning rate 0.01, batches of 32.
 
 import argparse
 import time
+from importlib import import_module
 from itertools import pairwise
 
 import lazygrad as lg
@@ -50,7 +51,10 @@ def main(argv: list[str] | None = None) -> float:
     parser.add_argument("--shrink", type=int, default=1, help="divide hidden widths by this")
     parser.add_argument("--lr", type=float, default=0.01)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--save", metavar="FILE", help="write the weights here, as safetensors")
+    parser.add_argument("--plot", metavar="FILE", help="draw the losses here (needs matplotlib)")
     args = parser.parse_args(argv)
+    plt = import_module("matplotlib.pyplot") if args.plot else None
 
     lg.manual_seed(args.seed)
     held_out = args.length // 5
@@ -69,6 +73,8 @@ def main(argv: list[str] | None = None) -> float:
         loss = nn.functional.nll_loss(log_probabilities, y)
         return loss, (log_probabilities.argmax(dim=1) == y).float().mean()
 
+    losses: list[float] = []
+    reached = 0.0
     started = time.perf_counter()
     for epoch in range(args.epochs):
         scores = []
@@ -78,12 +84,18 @@ def main(argv: list[str] | None = None) -> float:
             loss.backward()
             optimizer.step()
             scores.append((loss.item(), accuracy.item()))
+        losses += [loss for loss, _ in scores]
         report("Training Epoch  ", epoch, scores)
 
         with lg.no_grad():
             scores = [tuple(t.item() for t in forward(x, y)) for x, y in validation_batches]
         reached = report("Validation Epoch", epoch, scores)
     print(f"Training took {time.perf_counter() - started:.3f} seconds.")
+    if args.save:
+        lg.save(model.state_dict(), args.save)
+    if plt:
+        plt.plot(losses)
+        plt.savefig(args.plot)
     return reached
 
 

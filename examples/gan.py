@@ -42,6 +42,7 @@ def main(argv: list[str] | None = None) -> float:
     parser.add_argument("--save", metavar="FILE", help="write the weights here, as safetensors")
     parser.add_argument("--plot", metavar="FILE", help="draw points here (needs matplotlib)")
     args = parser.parse_args(argv)
+    plt = import_module("matplotlib.pyplot") if args.plot else None
 
     lg.manual_seed(args.seed)
     generator = network(args.noise, args.hidden, 2)
@@ -87,8 +88,9 @@ def main(argv: list[str] | None = None) -> float:
     if args.save:
         state = {"generator": generator.state_dict(), "discriminator": discriminator.state_dict()}
         lg.save(state, args.save)
-    if args.plot:
-        plt = import_module("matplotlib.pyplot")
+    if plt:
+        with lg.no_grad():
+            points = generator(lg.randn(512, args.noise))
         plt.scatter(*points.T.numpy(), s=4)
         plt.savefig(args.plot)
     return distance

@@ -129,29 +129,36 @@ class GPT(nn.Module):
     def generate(
         self, prompt: list[int], count: int, temperature: float = 1.0, top_k: int | None = None
     ) -> Iterator[int]:
-        """Token after token, each drawn from the `top_k` likeliest; the likeliest at 0."""
+        """Token after token, each drawn from the `top_k` likeliest; the likeliest at 0.
+
+        A text may be longer than the context: the model then sees the latest part of it.
+        """
 
         @lg.compute_graph
         def advance(token: Tensor, position: Tensor, warmth: Tensor) -> Tensor:
             scores = self(token, position)[0, -1]
             if temperature == 0:
                 return scores.argmax().reshape(1, 1)
-            if top_k is not None:
+            if top_k:
                 least = scores.topk(min(top_k, len(scores))).values[-1]
                 scores = scores.where(scores >= least, -math.inf)
             return (scores / warmth).softmax(0).multinomial(1).reshape(1, 1)
 
+        if not prompt or temperature < 0:
+            raise ValueError(f"a token to begin with and a temperature >= 0, got {temperature}")
         self.eval()
-        if not prompt or len(prompt) + count > self.context:
-            raise ValueError(f"1 to {self.context} tokens, prompt included, fit into the context")
         warmth = lg.scalar(float(temperature))
-        with lg.no_grad():
-            token, given = lg.tensor([[0]]), [lg.tensor([[number]]) for number in prompt]
-            for place in range(len(prompt) + count - 1):
-                token = given[place] if place < len(prompt) else token
-                token = advance(token, lg.scalar(place), warmth)
-                if place >= len(prompt) - 1:
-                    yield int(token.item())
+        window, place, written = list(prompt), 0, 0
+        while written < count:
+            if len(window) > self.context:  # no place is left: the later half begins anew
+                window, place = window[-max(self.context // 2, 1) :], 0
+            with lg.no_grad():
+                token = advance(lg.tensor([[window[place]]]), lg.scalar(place), warmth)
+            place += 1
+            if place == len(window):
+                window.append(int(token.item()))
+                written += 1
+                yield window[-1]
 
 
 def batch(
@@ -169,28 +176,30 @@ def main(argv: list[str] | None = None) -> float:
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--width", type=int, default=128)
-    parser.add_argument("--context", type=int, default=64)
+    parser.add_argument("--context", type=int, default=64, help="characters seen at once")
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--generate", type=int, default=48, metavar="N", help="characters to write")
-    parser.add_argument("--temperature", type=float, default=0.8)
-    parser.add_argument("--top-k", type=int, default=20)
+    parser.add_argument("--temperature", type=float, default=0.8, help="0: the likeliest")
+    parser.add_argument("--top-k", type=int, default=20, help="0: all characters")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--load", metavar="FILE", help="begin with these weights (safetensors)")
     parser.add_argument("--save", metavar="FILE", help="write the weights here, as safetensors")
     parser.add_argument("--plot", metavar="FILE", help="draw the losses here (needs matplotlib)")
     args = parser.parse_args(argv)
+    plt = import_module("matplotlib.pyplot") if args.plot else None
 
     lg.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
-    text = Path(args.text).read_text()
+    text = Path(args.text).read_text(encoding="utf-8")
+    if len(text) <= args.context:
+        parser.error(f"{args.text} has {len(text)} characters: pass a --context below that")
     characters = sorted(set(text))
     numbers = {c: i for i, c in enumerate(characters)}
     tokens = np.array([numbers[c] for c in text])
-    context = max(args.context, args.generate + 1)
-    model = GPT(len(characters), context, args.layers, args.heads, args.width, args.dropout)
+    model = GPT(len(characters), args.context, args.layers, args.heads, args.width, args.dropout)
     if args.load:
         model.load(args.load)
     optimizer = lg.optim.AdamW(model.parameters(), lr=args.lr)
@@ -215,8 +224,7 @@ def main(argv: list[str] | None = None) -> float:
         print("".join(characters[i] for i in [*prompt, *written]))
     if args.save:
         lg.save(model.state_dict(), args.save)
-    if args.plot:
-        plt = import_module("matplotlib.pyplot")
+    if plt:
         plt.plot(losses)
         plt.savefig(args.plot)
     return sum(losses[-10:]) / max(len(losses[-10:]), 1)

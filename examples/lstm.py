@@ -51,6 +51,7 @@ def main(argv: list[str] | None = None) -> float:
     parser.add_argument("--save", metavar="FILE", help="write the weights here, as safetensors")
     parser.add_argument("--plot", metavar="FILE", help="draw the losses here (needs matplotlib)")
     args = parser.parse_args(argv)
+    plt = import_module("matplotlib.pyplot") if args.plot else None
 
     lg.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
@@ -81,11 +82,10 @@ def main(argv: list[str] | None = None) -> float:
             print(f"step {k:5}  {shown}", flush=True)
     if args.save:
         lg.save(model.state_dict(), args.save)
-    if args.plot:
-        plt = import_module("matplotlib.pyplot")
+    if plt:
         plt.plot(losses)
         plt.savefig(args.plot)
-    return sum(hits[-20:]) / len(hits[-20:])
+    return sum(hits[-20:]) / max(len(hits[-20:]), 1)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ replay it; `backward()` and `step()` join it in one program from the second batc
 
 import argparse
 import time
+from importlib import import_module
 
 import lazygrad as lg
 from lazygrad import Tensor, compute_graph, nn
@@ -49,7 +50,10 @@ def main(argv: list[str] | None = None) -> float:
     parser.add_argument("--hidden", type=int, default=1024)
     parser.add_argument("--lr", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--save", metavar="FILE", help="write the weights here, as safetensors")
+    parser.add_argument("--plot", metavar="FILE", help="draw the losses here (needs matplotlib)")
     args = parser.parse_args(argv)
+    plt = import_module("matplotlib.pyplot") if args.plot else None
 
     lg.manual_seed(args.seed)
     train_minibatches = DataLoader(
@@ -69,6 +73,8 @@ def main(argv: list[str] | None = None) -> float:
     def predict(x_batch: Tensor) -> Tensor:
         return model(x_batch).argmax(dim=1)
 
+    losses: list[float] = []
+    accuracy = 0.0
     started = time.perf_counter()
     for epoch in range(args.epochs):
         for i, (x_batch, y_batch) in enumerate(train_minibatches):
@@ -76,13 +82,19 @@ def main(argv: list[str] | None = None) -> float:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            losses.append(loss.item())
             if i % 100 == 0:
-                print(f"epoch {epoch} batch {i}/{len(train_minibatches)} loss {loss.item():.4f}")
+                print(f"epoch {epoch} batch {i}/{len(train_minibatches)} loss {losses[-1]:.4f}")
 
         right = sum((predict(x) == y).sum().item() for x, y in test_minibatches)
         accuracy = right / len(test_minibatches.dataset)
         print(f"epoch {epoch} test accuracy {accuracy:.2%}")
     print(f"Training took {time.perf_counter() - started:.3f} seconds.")
+    if args.save:
+        lg.save(model.state_dict(), args.save)
+    if plt:
+        plt.plot(losses)
+        plt.savefig(args.plot)
     return accuracy
 
 

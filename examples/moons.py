@@ -8,6 +8,7 @@ all points at once, learning rate 1.0 - 0.9 k / 100 at step k.
 
 import argparse
 import time
+from importlib import import_module
 
 import lazygrad as lg
 from lazygrad import Tensor, nn
@@ -36,7 +37,10 @@ def main(argv: list[str] | None = None) -> float:
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--hidden", type=int, default=16)
     parser.add_argument("--seed", type=int, default=1337)
+    parser.add_argument("--save", metavar="FILE", help="write the weights here, as safetensors")
+    parser.add_argument("--plot", metavar="FILE", help="draw the losses here (needs matplotlib)")
     args = parser.parse_args(argv)
+    plt = import_module("matplotlib.pyplot") if args.plot else None
 
     lg.manual_seed(args.seed)
     points, classes = lg.data.moons(args.points, seed=args.seed).tensors
@@ -55,12 +59,15 @@ def main(argv: list[str] | None = None) -> float:
         optimizer.step()
         return loss, ((scores > 0) == (y > 0)).float().mean()
 
+    losses: list[float] = []
+    accuracy = lg.tensor(0.0)
     started = time.perf_counter()
     for k in range(args.steps):
         optimizer.lr = max(1.0 - 0.9 * k / 100, 0.1)
         loss, accuracy = step(points, labels)
+        losses.append(loss.item())
         if k % 10 == 0 or k == args.steps - 1:
-            print(f"step {k} loss {loss.item():.4f}, accuracy {100 * accuracy.item():.1f}%")
+            print(f"step {k} loss {losses[-1]:.4f}, accuracy {100 * accuracy.item():.1f}%")
     print(f"Training took {time.perf_counter() - started:.3f} seconds.")
 
     # Where the line between the moons lies.
@@ -68,6 +75,11 @@ def main(argv: list[str] | None = None) -> float:
     with lg.no_grad():
         inside = (model(grid) > 0).reshape(11, 33).tolist()
     print("\n".join("".join("*" if dot else "." for dot in row) for row in inside))
+    if args.save:
+        lg.save(model.state_dict(), args.save)
+    if plt:
+        plt.plot(losses)
+        plt.savefig(args.plot)
     return accuracy.item()
 
 

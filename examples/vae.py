@@ -41,6 +41,7 @@ def main(argv: list[str] | None = None) -> float:
     parser.add_argument("--save", metavar="FILE", help="write the weights here, as safetensors")
     parser.add_argument("--plot", metavar="FILE", help="draw samples here (needs matplotlib)")
     args = parser.parse_args(argv)
+    plt = import_module("matplotlib.pyplot") if args.plot else None
 
     lg.manual_seed(args.seed)
     batches = DataLoader(digits(train=True), args.batch_size, shuffle=True)
@@ -65,8 +66,7 @@ def main(argv: list[str] | None = None) -> float:
         print(f"epoch {epoch:3}  loss {reached:.3f}  of it divergence {divergence:.3f}", flush=True)
     if args.save:
         lg.save(model.state_dict(), args.save)
-    if args.plot:
-        plt = import_module("matplotlib.pyplot")
+    if plt:
         with lg.no_grad():
             samples = model.decoder(lg.randn(32, args.latent)).sigmoid().reshape(4, 8, 8, 8)
         plt.imshow(samples.transpose(1, 2).reshape(32, 64).numpy(), cmap="gray")

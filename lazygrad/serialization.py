@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -45,15 +46,15 @@ def save(obj: Any, path: str | os.PathLike[str] | IO[bytes]) -> None:
     if not isinstance(path, str | os.PathLike):
         if not hasattr(path, "write"):
             raise ArgumentTypeError(f"save: {type(path).__name__} is neither a path nor a file")
-        metadata = {_STRUCTURE: json.dumps(_pack(obj, "", arrays))}
+        metadata = _metadata(obj, arrays)  # first: it fills `arrays`
         path.write(as_bytes(arrays, metadata=metadata))
         return
     folder = Path(path).parent
     if not folder.is_dir():
         raise FileNotFoundError(f"cannot save {path}: there is no folder {folder}")
-    structure = json.dumps(_pack(obj, "", arrays))
+    metadata = _metadata(obj, arrays)
     with _written_whole(Path(path)) as place:
-        save_file(arrays, place, metadata={_STRUCTURE: structure})
+        save_file(arrays, place, metadata=metadata)
 
 
 def load(
@@ -98,12 +99,21 @@ def _written_whole(path: Path) -> Iterator[Path]:
     """A path to write to; at the end that file takes the place of `path` at once."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        temporary.touch()
+        mode = (path if path.exists() else temporary).stat().st_mode
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        temporary.chmod(stat.S_IMODE(mode))  # safetensors makes files that only their owner reads
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _metadata(obj: Any, arrays: dict[str, Array]) -> dict[str, str]:
+    """What stands in the file beside the arrays, which are put aside."""
+    # By its format `transformers` knows the file: names and layouts are PyTorch's.
+    return {_STRUCTURE: json.dumps(_pack(obj, "", arrays)), "format": "pt"}
 
 
 def _pack(value: Any, path: str, arrays: dict[str, Array]) -> Any:

@@ -40,11 +40,22 @@ def test_moons_with_the_loss_of_micrograd(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_mnist_saves_its_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "weights.safetensors"
+    path = tmp_path / "new" / "weights.safetensors"
     length = ["--length", "1500", "--epochs", "3"]
     assert main(["train", "mnist", *length, "--optimizer", "adam", "--save", str(path)]) == 0
     assert scores(capsys.readouterr().out, "Validation")[-1][1] > 60
     assert lg.load(path)["0.weight"].shape == (64, 784)
+
+
+def test_a_place_that_cannot_be_written_is_known_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    for option in ("--save", "--visualize"):
+        assert main(["train", "moons", option, str(tmp_path / "file" / "weights")]) == 1
+        printed = capsys.readouterr()
+        assert "Epoch" not in printed.out
+        assert printed.err.startswith("lazygrad: error: ")
 
 
 def test_every_size_trains(capsys: pytest.CaptureFixture[str]) -> None:

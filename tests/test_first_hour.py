@@ -205,6 +205,15 @@ def test_methods_of_tensors_on_data_say_what_to_write_instead() -> None:
     layer.bias.data = np.zeros(2)
     assert layer.bias.tolist() == [0, 0]
 
+    @lg.compute_graph
+    def captured(x: lg.Tensor) -> lg.Tensor:
+        w.data.clamp_(-1, 1)
+        return x
+
+    w = lg.nn.Parameter([1.0])
+    with pytest.raises(AttributeError, match=r"has no 'clamp_'; use the tensor"):
+        captured(lg.ones(1))
+
 
 def test_an_error_inside_of_a_sequential_says_where() -> None:
     inner = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(6, 2))

@@ -2,10 +2,12 @@
 
 import io
 import os
+import stat
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import lazygrad as lg
@@ -30,6 +32,25 @@ def test_files_of_other_programs_load(tmp_path: Path) -> None:
     path = tmp_path / "theirs.safetensors"
     save_file({"w": np.arange(3.0)}, path, metadata={"format": "pt"})
     assert lg.load(path)["w"].tolist() == [0, 1, 2]
+
+
+def test_other_programs_read_the_file_as_theirs(tmp_path: Path) -> None:
+    lg.save({"w": lg.ones(2)}, tmp_path / "f")
+    with safe_open(tmp_path / "f", framework="numpy") as file:
+        assert file.metadata()["format"] == "pt"  # without it `transformers` refuses the file
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_a_file_has_the_permissions_of_any_other(tmp_path: Path) -> None:
+    def mode(name: str) -> int:
+        return stat.S_IMODE((tmp_path / name).stat().st_mode)
+
+    (tmp_path / "ordinary").touch()
+    lg.save({"w": lg.ones(2)}, tmp_path / "f")
+    assert mode("f") == mode("ordinary")
+    (tmp_path / "f").chmod(0o640)
+    lg.save({"w": lg.zeros(2)}, tmp_path / "f")
+    assert mode("f") == 0o640
 
 
 def test_nested_structures_keep_keys_and_kinds(tmp_path: Path) -> None:

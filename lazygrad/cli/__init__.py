@@ -102,6 +102,9 @@ def run_training(args: argparse.Namespace) -> int:
     if args.data is not None and args.task != "mnist":
         print("lazygrad: error: --data goes with mnist only", file=sys.stderr)
         return 2
+    for path in (args.save, args.visualize):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     lg.manual_seed(args.seed)
     train, validation = task.load(args.length or task.length, args.seed, args.data)
     batch_size = args.batch_size or task.batch_size
@@ -148,7 +151,6 @@ def _arrows(widths: Sequence[int]) -> str:
 
 def _draw(trainer: Trainer, path: Path) -> None:
     """Write the picture of the forward pass with its loss."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always")
         trainer.evaluate.visualize(str(path))

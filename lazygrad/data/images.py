@@ -221,6 +221,7 @@ class CIFAR10(ImageDataset):
         "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
     )
     folder: ClassVar[str] = "cifar-10-batches-bin"
+    python_folder: ClassVar[str] = "cifar-10-batches-py"  # torchvision's
     files: ClassVar[dict[bool, Sequence[str]]] = {
         True: tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
         False: ("test_batch.bin",),
@@ -251,8 +252,11 @@ class CIFAR10(ImageDataset):
         """The records of a file: a byte for the label, then the three planes of the image."""
         path = cls._path(root, name)
         if path is None:
+            python = root / cls.python_folder
+            hint = f" ({python} is the Python version, pickles; the binary version is needed)"
             raise DataError(
-                f"{cls.__name__}: no {name} in {root / cls.folder} or {root}; use download=True"
+                f"{cls.__name__}: no {name} in {root / cls.folder} or {root}"
+                f"{hint if python.is_dir() else ''}; use download=True"
             )
         record = 1 + 3 * 32 * 32
         expected, found = cls.images_per_file * record, path.stat().st_size

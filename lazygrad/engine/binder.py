@@ -181,7 +181,7 @@ class Writer:
             self.tests.append(f"({test} or same({now}, {before}, True))" if plain else test)
         for _, inside in guards.insides:
             look, state = self.name(inside.look), self.name(inside)
-            self.tests.append(f"{look}() == {state}.state")
+            self.tests.append(f"{state}.alive and {look}() == {state}.state")
 
     # results ------------------------------------------------------------------------------
 

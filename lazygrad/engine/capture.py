@@ -17,9 +17,11 @@ import numpy as np
 from lazygrad.dtypes import uint64
 from lazygrad.engine.body import Body, between
 from lazygrad.engine.graph import HOOKS, Graph, Node
+from lazygrad.engine.guards import ModuleGuard
 from lazygrad.engine.handles import mark_realized
+from lazygrad.engine.leftover import constants
 from lazygrad.engine.modes import STATE
-from lazygrad.engine.storage import Storage
+from lazygrad.engine.storage import Storage, no_attribute_of_data
 from lazygrad.errors import CaptureError
 from lazygrad.ops.source import DATA, VERSION
 
@@ -119,12 +121,14 @@ class CapturedArray:
         return -self._lazy()
 
     def __getattr__(self, name: str) -> Any:
-        if STATE.capture is not None:
-            STATE.capture.refuse_value(self._tensor)
-        raise CaptureError(f"the values of an array inside a captured function (.{name})")
+        if not name.startswith("__") and not hasattr(np.ndarray, name):
+            raise no_attribute_of_data(name)
+        return self._refuse()
 
     def _refuse(self, *args: Any, **kwargs: Any) -> Any:
-        return self.__getattr__("values")
+        if STATE.capture is not None:
+            STATE.capture.refuse_value(self._tensor)
+        raise CaptureError("the values of an array inside a captured function")
 
     __array__ = __getitem__ = __iter__ = __float__ = __int__ = __bool__ = _refuse
 
@@ -144,7 +148,8 @@ class Capture:
         self.inputs: list[tuple[Input, Node]] = []
         self.effects: list[Node] = []
         self.eager = False  # a step was taken: calls run at once
-        self.modules: dict[int, Any] = {}
+        self.constants: list[Any] = []  # tensors that it leaves behind with a value
+        self.modules: dict[int, tuple[Any, ModuleGuard]] = {}
         self.grad_reads: dict[int, tuple[Any, bool]] = {}
         self.drawn: dict[Any, int] = {}  # random numbers consumed, by generator
         self._known: dict[Any, Node] = {}
@@ -331,11 +336,14 @@ class Capture:
             self.effects,
         )
         self._check_hooks(nodes, body)
-        kept = {id(t) for t in results}
-        for ref in self._born.values():
-            t = ref()
-            if t is not None and id(t) not in kept and t._node is not None:
-                t._escaped = t._node.where or "an unknown line"
+        left = [t for r in self._born.values() if (t := r()) is not None and t._node is not None]
+        self.constants = constants(left, body.inputs)
+        kept = {id(t) for t in self.constants}
+        for t in left:
+            if id(t) not in kept:
+                t._escaped = f"was created at {t._node.where or 'an unknown line'}"
+        for t in self._arguments.values():
+            t._escaped = "stands for an argument"
         return Captured(self, body, len(nodes), [s for s, _ in writes], grads)
 
     def _check_hooks(self, results: Sequence[Node], body: Body) -> None:
@@ -387,8 +395,8 @@ def _is_grad_of(node: Node, t: Any) -> bool:
     return isinstance(payload, Input) and payload.kind == "grad" and payload.what is t
 
 
-def note_module(module: Any) -> None:
-    """Guard a module that the function being captured calls."""
+def note_module(module: Any, moving: bool = False) -> None:
+    """Guard a module that the function being captured calls; with `moving` it may change it."""
     capture = STATE.capture
-    if capture is not None:
-        capture.modules.setdefault(id(module), module)
+    if capture is not None and id(module) not in capture.modules:
+        capture.modules[id(module)] = module, ModuleGuard(module, moving)

@@ -22,8 +22,9 @@ from lazygrad.engine.binder import MISS, Binder, make_binder
 from lazygrad.engine.calling import Named, binding_of
 from lazygrad.engine.capture import Capture, Captured, NeedsValue
 from lazygrad.engine.check import check_same
-from lazygrad.engine.graph import Graph
+from lazygrad.engine.graph import Graph, get_default_graph
 from lazygrad.engine.guards import EpochGuards, NameGuards
+from lazygrad.engine.leftover import keep
 from lazygrad.engine.modes import LOCK, STATE
 from lazygrad.engine.pytree import flatten, paths, unflatten
 from lazygrad.engine.replay import Replay
@@ -62,7 +63,7 @@ class Entry:
             owner for i in captured.inputs
             if i.storage is not None and (owner := i.storage.leaf()) is not None
         ]  # fmt: skip
-        self.epoch_guards = EpochGuards(captured.modules, leaves)
+        self.epoch_guards = EpochGuards([guard for _, guard in captured.modules], leaves)
         self.calls = 0
         self.binders: dict[Any, Binder] = {}
 
@@ -243,6 +244,7 @@ class CapturedFunction(Reports):
         finally:
             capture.restore()
             STATE.graph, STATE.capture = before
+        keep(capture.constants, get_default_graph())
         return captured, out_tree
 
     # warnings -----------------------------------------------------------------------------

@@ -280,13 +280,18 @@ class ReadOnly(np.ndarray):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # a protocol that somebody probes for
             raise AttributeError(name)
-        raise UnknownAttributeError(
-            f".data is a read-only NumPy array, which has no {name!r}; use the tensor: p.detach(),"
-            " nn.init.zeros_(p), `with lg.no_grad(): p.zero_()`, or assign: p.data = array"
-        )
+        raise no_attribute_of_data(name)
 
     def __repr__(self) -> str:
         return repr(self.view(np.ndarray))
 
     def __reduce__(self) -> Any:
         return self.view(np.ndarray).__reduce__()
+
+
+def no_attribute_of_data(name: str) -> UnknownAttributeError:
+    """What `.data.zero_()` is answered with."""
+    return UnknownAttributeError(
+        f".data is a read-only NumPy array, which has no {name!r}; use the tensor: p.detach(),"
+        " nn.init.zeros_(p), `with lg.no_grad(): p.zero_()`, or assign: p.data = array"
+    )

@@ -287,8 +287,9 @@ class Tensor(
 
     def _refuse_escaped(self) -> NoReturn:
         raise EscapedTensorError(
-            f"this tensor was created at {self._escaped} inside a captured function and has no"
-            " value outside of it; return it from the function"
+            f"this tensor {self._escaped} inside a captured function and has no"
+            " value outside of it; return it from the function (a buffer is written:"
+            " buffer.copy_(value))"
         )
 
     def _check_readable(self) -> None:

@@ -114,7 +114,7 @@ class Module(Tree):
 
     def _enter(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: Any) -> Any:
         if capturing():
-            note_module(self)
+            note_module(self, moving=True)
         before, after = self._forward_pre_hooks, self._forward_hooks
         if not before and not after:
             return call(*args, **kwargs)
@@ -154,10 +154,15 @@ class Module(Tree):
         else:
             for kind in _KINDS:
                 if name in self.__dict__[kind]:
+                    if capturing():
+                        note_module(self, moving=True)
                     self._replace(kind, name, value)
                     return
-            if self.__dict__.get(name, _MISSING) is value:
+            before = self.__dict__.get(name, _MISSING)
+            if before is value:
                 return
+            if before is not _MISSING and capturing():
+                note_module(self, moving=True)
             object.__setattr__(self, name, value)
             config.bump()
 
@@ -219,7 +224,7 @@ class Module(Tree):
             found = self.__dict__.get(kind, {}).get(name, _MISSING)
             if found is not _MISSING:
                 if capturing():  # used without being called: `x @ model.w`
-                    note_module(self)
+                    note_module(self, moving=True)
                 return found
         hint = "" if name.startswith("__") else nearest(name, dir(self))
         raise UnknownAttributeError(f"{type(self).__name__!r} has no attribute {name!r}{hint}")

@@ -226,6 +226,9 @@ def test_cifar_label_outside_the_classes(tmp_path: Path, records: np.ndarray) ->
 def test_cifar_missing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no data_batch_1\.bin in .*; use download=True"):
         CIFAR10(tmp_path)
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    with pytest.raises(DataError, match=r"is the Python version.*the binary version is needed"):
+        CIFAR10(tmp_path)
 
 
 def tarball(members: dict[str, bytes]) -> bytes:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import lazygrad as lg
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -21,6 +23,28 @@ def test_help(path: Path) -> None:
     command = [sys.executable, str(path), "--help"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert shown.startswith("usage:")
+
+
+TRAINED = sorted({path.stem for path in EXAMPLES.glob("*.py")} - {"scalars", "check_your_op"})
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_none_trains_for_a_plot_that_cannot_be_drawn(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match="matplotlib"):
+        run(name, "--plot", "losses.png")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_each_saves_weights_and_takes_no_steps_at_all(name: str, tmp_path: Path) -> None:
+    steps = "--steps" if name in ("gan", "gpt", "lstm", "moons") else "--epochs"
+    small = {"resnet": ["--width", "4"], "mnist": ["--images", "9", "--test-images", "9"]}
+    saved = tmp_path / "weights.safetensors"
+    assert run(name, steps, "0", "--save", str(saved), *small.get(name, [])) == 0
+    assert lg.load(saved)
 
 
 def test_scalars(capsys: pytest.CaptureFixture[str]) -> None:

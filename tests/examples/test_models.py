@@ -154,11 +154,35 @@ def test_generation_with_the_cache_is_generation_without() -> None:
     tokens = [*prompt, *model.generate(prompt, 6, temperature=0)]
     likeliest = model(lg.tensor([tokens]))[0].argmax(dim=-1).tolist()
     assert likeliest[2:-1] == tokens[3:]
-    with pytest.raises(ValueError, match="fit into the context"):
-        next(model.generate([0], 12))
+    for prompt, temperature in (([], 1.0), ([0], -1.0)):
+        with pytest.raises(ValueError, match="a token to begin with and a temperature >= 0"):
+            next(model.generate(prompt, 1, temperature))
     lg.manual_seed(0)
     drawn = list(model.generate([3], 11, temperature=1.5, top_k=1))
     assert drawn == list(model.generate([3], 11, temperature=0))
+
+
+def test_a_text_longer_than_the_context_goes_on_from_the_latest_part_of_it() -> None:
+    lg.manual_seed(3)
+    model = gpt.GPT(11, 6, layers=1, heads=2, width=8, dropout=0.0)
+    for parameter in model.parameters():
+        parameter.data = (parameter + lg.randn(*parameter.shape) * 0.3).numpy()
+    tokens = list(range(8))
+    tokens += model.generate(tokens, 9, temperature=0)
+    seen = 3  # of eight tokens the latest three, and so whenever six are there
+    for place in range(8, len(tokens)):
+        scores = model(lg.tensor([tokens[place - seen : place]]))[0, -1]
+        assert tokens[place] == scores.argmax().item()
+        seen = seen + 1 if seen < 6 else 3
+
+
+def test_gpt_says_that_a_text_is_too_short(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text").write_text("hello")
+    with pytest.raises(SystemExit):
+        gpt.main(["--text", str(tmp_path / "text")])
+    assert "has 5 characters: pass a --context below that" in capsys.readouterr().err
 
 
 def test_a_token_writes_its_own_keys_and_values_only() -> None:

@@ -1,11 +1,13 @@
 """Recurrent layers: names, packing, dropout, errors, what a captured step sees."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 import lazygrad as lg
 from lazygrad import nn
-from lazygrad.errors import ArgumentError, ShapeError
+from lazygrad.errors import ArgumentError, CaptureError, ShapeError
 from lazygrad.nn.utils.rnn import (
     pack_padded_sequence,
     pack_sequence,
@@ -78,6 +80,20 @@ def test_state_goes_from_one_captured_step_to_the_next() -> None:
         return losses
 
     assert run(lg.compute_graph) == run(lambda step: step)
+
+
+def test_lengths_of_a_captured_function_are_integers() -> None:
+    layer = nn.GRU(2, 3)
+
+    @lg.compute_graph
+    def last(x: lg.Tensor, lengths: Any) -> lg.Tensor:
+        return layer(pack_padded_sequence(x, lengths))[1]
+
+    x, lengths = lg.ones(3, 2, 2), lg.tensor([3, 1])
+    with pytest.raises(CaptureError, match=r"lengths shape the program: .*lengths\.tolist\(\)"):
+        last(x, lengths)
+    expected = layer(pack_padded_sequence(x, lengths))[1]
+    assert last(x, lengths.tolist()).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lazygrad.engine.functions import cat, stack
+from lazygrad.engine.modes import capturing
 from lazygrad.engine.tensor import Tensor
-from lazygrad.errors import ArgumentError, ShapeError
+from lazygrad.errors import ArgumentError, CaptureError, ShapeError
 
 __all__ = [
     "PackedSequence", "pack_padded_sequence", "pack_sequence", "pad_packed_sequence",
@@ -44,6 +45,11 @@ def pack_padded_sequence(
     >>> packed.data.tolist(), packed.batch_sizes
     ([1.0, 3.0, 2.0], (2, 1))
     """
+    if isinstance(lengths, Tensor) and capturing():
+        raise CaptureError(
+            "pack_padded_sequence: lengths shape the program: inside a captured function they are "
+            "a list or tuple of integers; pass it lengths.tolist()"
+        )
     sizes = np.asarray(lengths.numpy() if isinstance(lengths, Tensor) else lengths)
     x = input.transpose(0, 1) if batch_first else input
     steps, batch = x.shape[:2]
