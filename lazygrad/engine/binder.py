@@ -17,7 +17,7 @@ import numpy as np
 from lazygrad.config import config
 from lazygrad.engine.calling import Named
 from lazygrad.engine.graph import get_default_graph
-from lazygrad.engine.guards import NameGuards, same
+from lazygrad.engine.guards import SCALARS, NameGuards, same
 from lazygrad.engine.handles import PENDING
 from lazygrad.engine.light import ValueTensor, number_class, settled
 from lazygrad.engine.modes import LOCK, STATE
@@ -181,7 +181,20 @@ class Writer:
             self.tests.append(f"({test} or same({now}, {before}, True))" if plain else test)
         for _, inside in guards.insides:
             look, state = self.name(inside.look), self.name(inside)
-            self.tests.append(f"{state}.alive and {look}() == {state}.state")
+            self.tests.append(f"{state}.alive")
+            attributes = inside.attributes()
+            if attributes is None:
+                self.tests.append(f"{look}() == {state}.state")
+                continue
+            own = f"{state}own"
+            self.tests.append(f"({own} := {self.name(inside.ref)}().__dict__) is not None")
+            for key, value in attributes.items():
+                now = f"{own}.get({key!r})"
+                if isinstance(value, SCALARS):
+                    before = self.name(value)
+                    self.tests.append(f"({now} is {before} or same({now}, {before}, True))")
+                else:  # as long as it lives, nothing else has its address
+                    self.tests.append(f"id({now}) == {id(value)}")
 
     # results ------------------------------------------------------------------------------
 

@@ -233,6 +233,21 @@ class _Inside(_Watched):
         """What is there now."""
         return tuple([_mark(v) for v in self._values()])
 
+    def attributes(self) -> dict[str, Any] | None:
+        """Its names, if all are plain values or objects that are the object's own attributes.
+
+        These can be compared one by one, which is quicker than `look`.
+        """
+        value = self.ref()
+        own = getattr(value, "__dict__", {})
+        if self.kind in (dict, list) or isinstance(value, _SPACES) or not own:
+            return None
+        found = {k: own.get(k, _MISSING) for k in self.names}
+        if tuple(map(_mark, found.values())) != self.state:
+            return None  # it has been changed since
+        special = (v is _MISSING or isinstance(v, tuple) or _is_tensor(v) for v in found.values())
+        return None if any(special) else found
+
     def which(self, name: str) -> str:
         """What of it differs, as one would write it."""
         for key, before, now in zip(self.names, self.state, self.look(), strict=False):
