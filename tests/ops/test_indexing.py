@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import lazygrad as lg
-from lazygrad.errors import DTypeError, IndexOutOfRangeError, ShapeError
+from lazygrad.errors import CaptureError, DTypeError, IndexOutOfRangeError, ShapeError
 
 X = np.arange(60.0).reshape(3, 4, 5)
 ROWS = np.array([2, 0, -1])
@@ -212,3 +212,35 @@ def test_nothing_is_written_to_an_empty_region():
     y[[2, 0], -2:1:3] = lg.ones(2, 0)
     y.sum().backward()
     assert x.grad.tolist() == np.ones((4, 4)).tolist()
+
+
+@pytest.mark.parametrize("name", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64"])
+def test_integers_of_every_width_index(name):
+    x, index = lg.tensor(X), lg.tensor([2, 0], dtype=getattr(lg, name))
+    assert np.array_equal(x[index].numpy(), X[[2, 0]])
+    assert np.array_equal(lg.nn.functional.embedding(index, x[0]).numpy(), X[0][[2, 0]])
+    with pytest.raises(IndexOutOfRangeError, match="index 3 at position 0 is out of range"):
+        x[index + 1].numpy()
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_a_flag_without_dimensions_adds_an_axis(flag):
+    for form in (flag, lg.tensor(flag), np.array(flag)):
+        assert np.array_equal(lg.tensor(X)[form].numpy(), X[flag])
+        assert np.array_equal(lg.tensor(X)[0, form].numpy(), X[0, flag])
+        for value in (5.0, np.ones(5)):
+            y, expected = lg.tensor(X), X.copy()
+            y[form] = value
+            expected[flag] = value
+            assert np.array_equal(y.numpy(), expected)
+        with pytest.raises(ShapeError, match=r"a value of shape \(7,\) does not fit into"):
+            y[form] = np.ones(7)
+    with pytest.raises(CaptureError, match="whether it has elements depends on a value"):
+        lg.compute_graph(lambda x, f: x[f])(lg.tensor(X), lg.tensor(flag))
+
+
+def test_index_select_takes_a_vector():
+    x = lg.tensor(X)
+    assert x.index_select(1, lg.tensor(2)).shape == (3, 1, 5)
+    with pytest.raises(ShapeError, match=r"index must be a vector, got shape \(1, 2\)"):
+        x.index_select(1, [[0, 1]])

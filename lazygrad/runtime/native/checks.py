@@ -35,6 +35,8 @@ def check_units(kernel: Kernel, stage: Extern) -> list[Unit]:
         raise Unsupported("a check against limits beyond 64 bits")
     signed = dtype.dtype.kind == "i"
     bits = 8 * dtype.itemsize
+    if not signed:  # nothing is below 0, where an unsigned comparison sees the largest numbers
+        low, skip = max(low, 0), skip if skip >= 0 else max(low, 0)
 
     def build(name: str) -> Function:
         return _check(name, bits, signed)
