@@ -22,11 +22,11 @@ from lazygrad.dtypes import (
     scalar_dtype,
 )
 from lazygrad.engine import distributions
-from lazygrad.engine.apply import choose_graph
+from lazygrad.engine.apply import SCALARS, choose_graph
 from lazygrad.engine.convert import to_array
 from lazygrad.engine.device import check_device
 from lazygrad.engine.graph import HOOKS
-from lazygrad.engine.methods.base import ints
+from lazygrad.engine.methods.base import fitting, ints
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.random import Generator
 from lazygrad.engine.storage import Storage
@@ -160,6 +160,8 @@ def scalar(value: Any, dtype: DTypeLike | None = None) -> Tensor:
 def _full(
     shape: Shape, value: Any, dtype: DType, requires_grad: bool, device: Any
 ) -> Tensor:  # fmt: skip
+    if isinstance(value, SCALARS):
+        value = fitting(value, dtype)
     if isinstance(value, Tensor):
         made: Any = value.to(dtype).expand(shape)
     elif _lazy():

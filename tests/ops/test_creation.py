@@ -192,3 +192,17 @@ def test_a_new_tensor_changed_in_place_is_new_at_each_call():
 def test_errors(make, error, text):
     with pytest.raises(error, match=text):
         make()
+
+
+@pytest.mark.parametrize("value", [-1, 256, float("inf"), float("nan")])
+def test_what_an_integer_dtype_does_not_hold_raises(value):
+    x = lg.zeros(2, dtype=lg.uint8)
+    for make in (
+        lambda: lg.full((2,), value, dtype=lg.uint8),
+        lambda: lg.full_like(x, value),
+        lambda: x.new_full((2,), value),
+        lambda: x.clone().fill_(value),
+    ):
+        for call in (make, lg.compute_graph(make)):
+            with pytest.raises(DTypeError, match=f"{value} does not fit uint8"):
+                call()
