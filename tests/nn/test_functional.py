@@ -1,5 +1,7 @@
 """Functional forms: what is not in the goldens (errors, extremes, gradients in closed form)."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -234,3 +236,51 @@ def test_half_precision_normalizes_in_single() -> None:
         y = norm(lg.tensor(values, dtype=lg.float16))
         assert y.dtype is lg.float16
         np.testing.assert_allclose(y.numpy(), norm(lg.tensor(values)).numpy(), rtol=2e-3)
+
+
+def test_labels_of_every_integer_dtype() -> None:
+    x = lg.tensor(np.random.default_rng(1).normal(size=(3, 4)))
+    for loss in (F.cross_entropy, F.nll_loss, F.multi_margin_loss):
+        expected = loss(x, lg.tensor([2, 0, 1])).item()
+        for name in ("uint8", "int8", "int16", "int32", "uint64"):
+            assert loss(x, lg.tensor([2, 0, 1], dtype=getattr(lg, name))).item() == expected
+
+
+def test_binary_cross_entropy_takes_probabilities_only() -> None:
+    assert F.binary_cross_entropy(lg.tensor([0.0, 1.0]), lg.tensor([0.0, 1.0])).item() == 0
+    for bad in (1.5, -0.1, math.nan):
+        loss = F.binary_cross_entropy(lg.tensor([bad, 0.5]), lg.ones(2))
+        with pytest.raises(IndexOutOfRangeError, match="number of inputs that are no probabil"):
+            loss.item()
+
+
+def test_divergences_of_what_is_no_distribution() -> None:
+    x, y = lg.tensor([0.5, 0.5, 0.5]), lg.tensor([0.0, -1.0, math.nan])
+    loss = F.kl_div(x, y, reduction="none").numpy()
+    assert loss[0] == 0 and np.isnan(loss[1:]).all()
+    assert F.kl_div(lg.tensor(0.5), lg.tensor(1.0), reduction="batchmean").item() == -0.5
+
+
+def test_losses_of_scalars_are_scalars() -> None:
+    one = lg.tensor(1.0)
+    assert F.gaussian_nll_loss(one, one, one, reduction="none").shape == ()
+
+
+def test_nan_is_not_hidden_by_thresholds() -> None:
+    x = lg.tensor([math.nan, 0.25, 1.0])
+    for y, known in (
+        (F.softshrink(x), [0.0, 0.5]),
+        (F.hardshrink(x), [0.0, 1.0]),
+        (F.threshold(x, 0.5, 7.0), [7.0, 1.0]),
+    ):
+        assert math.isnan(y[0].item()) and y[1:].tolist() == known
+    with pytest.raises(ArgumentError, match="softshrink: lambd must not be negative, got -1"):
+        F.softshrink(x, -1.0)
+
+
+def test_group_norm_of_no_samples() -> None:
+    x, weight = lg.zeros(0, 4, 3), lg.ones(4, requires_grad=True)
+    y = F.group_norm(x, 2, weight)
+    assert y.shape == x.shape
+    y.sum().backward()
+    assert weight.grad.tolist() == [0.0] * 4

@@ -186,7 +186,8 @@ def group_norm(
             f"group_norm: the channels of input {input.shape} (batch, channels, ...) are no "
             f"multiple of num_groups {num_groups}"
         )
-    grouped = wide(input).reshape((input.shape[0], num_groups, -1))
+    size = numel(input.shape[1:]) // num_groups
+    grouped = wide(input).reshape((input.shape[0], num_groups, size))
     out = unit(grouped, (2,), eps)[0]
     return _per_channel(out.reshape(input.shape), weight, bias).to(input.dtype)
 

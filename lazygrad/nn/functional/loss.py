@@ -8,11 +8,13 @@ written.
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
 import numpy as np
 
+from lazygrad.dtypes import int64
 from lazygrad.engine.precision import SINGLE
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError, DTypeError, ShapeError, nearest
@@ -64,6 +66,12 @@ def _class_axis(input: Tensor) -> int:
     return 1 if input.ndim > 1 else 0
 
 
+def _as_labels(target: Any) -> Tensor:
+    """Class indices as int64, which holds every `ignore_index`; probabilities as they are."""
+    labels = as_target(target)
+    return labels if labels.dtype.is_floating_point else labels.cast(int64)
+
+
 def _one_hot(name: str, input: Tensor, target: Tensor, ignore_index: int) -> Tensor:
     """Where each class index points to: a mask of the shape of `input`; ignored ones to nothing."""
     axis = _class_axis(input)
@@ -78,9 +86,7 @@ def _one_hot(name: str, input: Tensor, target: Tensor, ignore_index: int) -> Ten
             f"{name}: class indices must be integers, got {target.dtype}; use target.long()"
         )
     count = input.shape[axis]
-    index = target.long().apply(
-        CHECK_INDEX, low=0, high=count, what=f"{name}: label", ignore=ignore_index
-    )
+    index = target.apply(CHECK_INDEX, low=0, high=count, what=f"{name}: label", ignore=ignore_index)
     line = tuple(count if i == axis else 1 for i in range(input.ndim))
     mask = index.unsqueeze(axis) == index._iota(line, axis)
     if not 0 <= ignore_index < count:
@@ -117,7 +123,7 @@ def nll_loss(
     tensor(2.5000)
     """
     check_reduction(reduction)
-    target = as_target(target)
+    target = _as_labels(target)
     mask = _one_hot("nll_loss", input, target, ignore_index)
     loss, share = _picked("nll_loss", input, mask, weight)
     if reduction != "mean":
@@ -168,7 +174,7 @@ def cross_entropy(
     check_reduction(reduction)
     if not 0 <= label_smoothing <= 1:
         raise ArgumentError(f"label_smoothing must be between 0 and 1, got {label_smoothing}")
-    axis, target = _class_axis(input), as_target(target)
+    axis, target = _class_axis(input), _as_labels(target)
     log_prob = log_softmax(input, axis, auto=True if auto is None else auto)
     if target.shape == input.shape and target.dtype.is_floating_point:
         return _soft_cross_entropy(log_prob, target, weight, reduction, label_smoothing)
@@ -220,8 +226,17 @@ def binary_cross_entropy(
     """
     target = as_target(target)
     _same_shape("binary_cross_entropy", input, target)
+    input = _probabilities("binary_cross_entropy", input)
     loss = -(target * _safe_log(input) + (1 - target) * _safe_log(1 - input))
     return reduce_loss(loss if weight is None else loss * weight, reduction)
+
+
+def _probabilities(name: str, input: Tensor) -> Tensor:
+    """The input, after a check when the program runs that it lies in [0, 1] everywhere."""
+    outside = ((input >= 0) & (input <= 1)).logical_not().sum()
+    what = f"{name}: the number of inputs that are no probabilities,"
+    number = outside.apply(CHECK_INDEX, low=0, high=1, what=what)
+    return input.where(number == 0, math.nan)
 
 
 def _safe_log(x: Tensor) -> Tensor:
@@ -265,10 +280,9 @@ def kl_div(
     if log_target:
         loss = target.exp() * (target - input)
     else:
-        positive = target > 0
-        loss = (target * (target.where(positive, 1.0).log() - input)).where(positive, 0.0)
+        loss = target.xlogy(target) - target * input
     if reduction == "batchmean":
-        return loss.sum() / input.shape[0]
+        return loss.sum() / (input.shape[0] if input.ndim else 1)
     return reduce_loss(loss, reduction)
 
 
