@@ -244,3 +244,18 @@ def test_index_select_takes_a_vector():
     assert x.index_select(1, lg.tensor(2)).shape == (3, 1, 5)
     with pytest.raises(ShapeError, match=r"index must be a vector, got shape \(1, 2\)"):
         x.index_select(1, [[0, 1]])
+
+
+def test_an_empty_axis_has_no_position_0():
+    empty, first = lg.zeros(0, 2), lg.tensor([0])
+    for read in (
+        lambda x: x[first],
+        lambda x: x.index_select(0, first),
+        lambda x: x.gather(0, lg.tensor([[0, 0]])),
+        lambda x: x.index_fill(0, first, 1.0),
+        lambda x: lg.nn.functional.embedding(first, x),
+        lambda x: x.take(first),
+    ):
+        for call in (read, lg.compute_graph(read)):
+            with pytest.raises(IndexOutOfRangeError, match="0 at position .* is out of range"):
+                call(empty).numpy()
