@@ -259,3 +259,16 @@ def test_an_empty_axis_has_no_position_0():
         for call in (read, lg.compute_graph(read)):
             with pytest.raises(IndexOutOfRangeError, match="0 at position .* is out of range"):
                 call(empty).numpy()
+
+
+def test_writes_into_a_tensor_without_dimensions():
+    x, at, two = lg.tensor(3.0), lg.tensor(0), lg.tensor(2.0)
+    assert x.scatter(0, at, two).item() == x.scatter(-1, at, 2.0).item() == 2
+    assert x.scatter_add(0, at, two).item() == x.index_add(0, at, two).item() == 5
+    assert x.scatter_reduce(0, at, two, "amax").item() == 3
+    assert x.scatter_reduce(0, lg.tensor([0, 0]), lg.tensor([1.0, 2.0]), "sum").item() == 6
+    assert x.scatter_reduce(0, at, two, "mean").item() == 2.5
+    assert x.index_fill(0, at, 7.0).item() == 7 and x.index_copy(0, at, two).item() == 2
+    assert x.index_reduce(0, at, two, "prod").shape == ()
+    with pytest.raises(IndexOutOfRangeError, match="scatter: index 1 at position 0 is out of"):
+        x.scatter(0, at + 1, two).numpy()
