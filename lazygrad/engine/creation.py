@@ -298,6 +298,8 @@ def eye(
     requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """Ones on the diagonal of an (n, m) matrix of zeros."""
+    if n < 0 or (m is not None and m < 0):
+        raise ShapeError(f"eye: sizes must not be negative, got {n} and {m}")
     diagonal = _line(n, 2, 0) == _line(n if m is None else m, 2, 1)
     return _made(diagonal, _dtype(dtype, 0.0), requires_grad, device)
 
@@ -315,7 +317,11 @@ def triu_indices(row: int, col: int, offset: int = 0) -> Tensor:
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     """Each vector expanded along an axis of its own ("ij"; "xy" swaps the first two)."""
     given = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], list | tuple) else tensors
-    lines = [to_tensor(t).reshape(-1) for t in given]
+    lines = [to_tensor(t) for t in given]
+    if any(line.ndim > 1 for line in lines):
+        shapes = ", ".join(str(line.shape) for line in lines)
+        raise ShapeError(f"meshgrid takes vectors, got shapes {shapes}")
+    lines = [line.reshape(-1) for line in lines]
     if indexing not in ("ij", "xy"):
         raise ArgumentError(f"meshgrid: indexing {indexing!r} is not 'ij' or 'xy'")
     swap = indexing == "xy" and len(lines) > 1

@@ -8,6 +8,7 @@ some axes; those axes are permuted to the front and read by one `index`. The rul
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,12 @@ def checked(index: Tensor, size: int, what: str, low: int = 0, of: str = "") -> 
     if index.dtype.category != INTEGER:
         raise DTypeError(f"{what} must be integers, got {index.dtype}")
     return index.apply(CHECK_INDEX, low=low, high=size, what=what, of=of)
+
+
+def vetted(x: Tensor, good: Tensor, what: str) -> Tensor:
+    """`x`, with a check at run time that `good` holds everywhere; `what` is said if not."""
+    number = good.logical_not().sum().apply(CHECK_INDEX, low=0, high=1, what=f"{what}, counted:")
+    return x.where(number == 0, math.nan)
 
 
 @dataclass

@@ -257,7 +257,7 @@ def test_an_empty_axis_has_no_position_0():
         lambda x: x.take(first),
     ):
         for call in (read, lg.compute_graph(read)):
-            with pytest.raises(IndexOutOfRangeError, match="0 at position .* is out of range"):
+            with pytest.raises(IndexOutOfRangeError, match=r"0 at position .* is out of range"):
                 call(empty).numpy()
 
 

@@ -139,7 +139,15 @@ class ScatterMethods(Methods):
         axis = normalize_axis(dim, self.ndim, f"{name}: axis")
         rows = indexing.checked(self._lift(index), self.shape[axis], f"{name}: index")
         values = self._alike(source)
+        if rows.ndim > 1:
+            raise ShapeError(f"{name}: the index must be a vector, got shape {rows.shape}")
         if values.ndim:
+            line = (*self.shape[:axis], *(rows.shape or (1,)), *self.shape[axis + 1 :])
+            if values.shape != line:
+                raise ShapeError(
+                    f"{name}: a source of shape {values.shape} for {line[axis]} positions along "
+                    f"axis {axis} of {self.shape}, where {line} is needed"
+                )
             values = values.movedim(axis, 0)
         front = self.movedim(axis, 0).apply(ops.INDEX_PUT, values, rows, accumulate=accumulate)
         return front.movedim(0, axis)

@@ -112,6 +112,11 @@ class ShapeMethods(Methods):
         return self.transpose(-2, -1)
 
     @property
+    def mH(self) -> Tensor:
+        """`mT`: there are no complex numbers."""
+        return self.mT
+
+    @property
     def is_transposed(self) -> bool:
         """Whether it is a view of another tensor with the last two dimensions swapped."""
         node = self._node
@@ -293,6 +298,8 @@ class ShapeMethods(Methods):
         axis = existing_axis(dim, self.ndim, "repeat_interleave: axis")
         size = self.shape[axis]
         if isinstance(repeats, int):
+            if repeats < 0:
+                raise ArgumentError(f"repeat_interleave: repeats must be >= 0, got {repeats}")
             new = self.unsqueeze(axis + 1)
             spread = new.expand((*new.shape[: axis + 1], repeats, *new.shape[axis + 2 :]))
             return spread.flatten(axis, axis + 1)
@@ -332,6 +339,9 @@ class ShapeMethods(Methods):
 
     def _cut(self, pairs: Sequence[tuple[int, int]]) -> Tensor:
         """Without as many elements at each border as the amounts are below zero."""
+        for axis, (a, b) in enumerate(pairs):
+            if max(-a, 0) + max(-b, 0) > self.shape[axis]:
+                raise ShapeError(f"pad: ({a}, {b}) cuts more than axis {axis} of {self.shape} has")
         return self._slice(
             [slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(self.shape, pairs, strict=True)]
         )

@@ -43,6 +43,8 @@ def hardtanh(
     input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Tensor:
     """`x` cut to [min_val, max_val]; its slope at the corners is 0, where that of `clamp` is 1."""
+    if min_val > max_val:
+        raise ArgumentError(f"hardtanh: min_val {min_val} is above max_val {max_val}")
     inside = (input > min_val) & (input < max_val)
     return input.where(inside, input.detach().clamp(min_val, max_val))
 

@@ -8,13 +8,13 @@ written.
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import Any
 
 import numpy as np
 
 from lazygrad.dtypes import int64
+from lazygrad.engine.indexing import vetted
 from lazygrad.engine.precision import SINGLE
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError, DTypeError, ShapeError, nearest
@@ -226,17 +226,10 @@ def binary_cross_entropy(
     """
     target = as_target(target)
     _same_shape("binary_cross_entropy", input, target)
-    input = _probabilities("binary_cross_entropy", input)
+    within = (input >= 0) & (input <= 1)
+    input = vetted(input, within, "binary_cross_entropy: inputs outside of [0, 1]")
     loss = -(target * _safe_log(input) + (1 - target) * _safe_log(1 - input))
     return reduce_loss(loss if weight is None else loss * weight, reduction)
-
-
-def _probabilities(name: str, input: Tensor) -> Tensor:
-    """The input, after a check when the program runs that it lies in [0, 1] everywhere."""
-    outside = ((input >= 0) & (input <= 1)).logical_not().sum()
-    what = f"{name}: the number of inputs that are no probabilities,"
-    number = outside.apply(CHECK_INDEX, low=0, high=1, what=what)
-    return input.where(number == 0, math.nan)
 
 
 def _safe_log(x: Tensor) -> Tensor:
