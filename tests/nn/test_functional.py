@@ -9,6 +9,7 @@ import lazygrad as lg
 from lazygrad import nn
 from lazygrad.errors import (
     ArgumentError,
+    DeviceError,
     DTypeError,
     IndexOutOfRangeError,
     ShapeError,
@@ -306,3 +307,40 @@ def test_group_norm_of_no_samples() -> None:
 def test_what_pytorch_refuses(call, message) -> None:
     with pytest.raises((ArgumentError, DTypeError), match=message):
         call(lg.ones(3, 4))
+
+
+def test_losses_with_a_weight_for_each_element() -> None:
+    x, y, w = lg.tensor([1.0, 2.0, 4.0]), lg.zeros(3), lg.tensor([1.0, 0.0, 3.0])
+    assert F.mse_loss(x, y, weight=w).item() == 49 / 4  # over the weights
+    assert F.l1_loss(x, y, weight=w, reduction="sum").item() == 13
+    assert F.l1_loss(x, y, weight=w).item() == 13 / 4
+    assert F.huber_loss(x, y, weight=w).item() == pytest.approx(11 / 3)  # over the elements
+    assert F.mse_loss(x, y, weight=w, reduction="none").tolist() == [1, 0, 48]
+    with pytest.raises(ShapeError, match=r"mse_loss: input \(3,\) and weight \(2,\) differ"):
+        F.mse_loss(x, y, weight=w[:2])
+
+
+def test_losses_take_the_names_of_their_functions() -> None:
+    x, y = lg.tensor([[1.0, 2.0]]), lg.tensor([[0.0, 1.0]])
+    assert nn.MSELoss()(input=x, target=y).item() == 1
+    known = nn.TripletMarginLoss()(x, y, x).item()
+    assert nn.TripletMarginLoss()(anchor=x, positive=y, negative=x).item() == known
+    assert nn.GaussianNLLLoss()(x, y, var=lg.ones(1, 2)).item() == 0.5
+    with pytest.raises(TypeError, match="target"):
+        nn.MSELoss()(x)
+
+
+def test_layers_with_parameters_take_a_device_and_a_dtype() -> None:
+    for layer in (nn.LayerNorm, nn.RMSNorm, nn.PReLU):
+        assert layer(3, device="cpu", dtype=lg.float64).weight.dtype is lg.float64
+        with pytest.raises(DeviceError):
+            layer(3, device="cuda")
+
+
+def test_sequences_are_padded_on_either_side() -> None:
+    pad = nn.utils.rnn.pad_sequence
+    x, y = lg.tensor([1.0, 2.0]), lg.tensor([3.0])
+    assert pad([x, y], True, padding_side="left").tolist() == [[1, 2], [0, 3]]
+    for given, side in (([], "right"), ([x], "top")):
+        with pytest.raises(ArgumentError, match="pad_sequence takes at least one sequence"):
+            pad(given, padding_side=side)

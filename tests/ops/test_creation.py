@@ -234,3 +234,14 @@ def test_probabilities_are_checked_when_numbers_are_drawn(draw, message):
     for call in (draw, lg.compute_graph(draw)):
         with pytest.raises(IndexOutOfRangeError, match=message):
             call().numpy()
+
+
+def test_sizes_and_ends_by_name():
+    for make in (lg.zeros, lg.ones, lg.empty, lg.rand, lg.randn):
+        assert make(size=(2, 3)).shape == (2, 3)
+        with pytest.raises(ArgumentError, match="the size is given twice"):
+            make(2, size=(2, 3))
+    assert lg.arange(end=3).tolist() == [0, 1, 2]
+    assert lg.randint(high=1, size=(2,)).tolist() == [0, 0]
+    with pytest.raises(ArgumentError, match="arange: the end is missing"):
+        lg.arange()

@@ -479,3 +479,10 @@ def test_a_tensor_contains_its_elements():
 def test_functions_of_layers_are_found_where_they_are():
     with pytest.raises(AttributeError, match=r"'conv2d'; see lazygrad\.nn\.functional\.conv2d"):
         _ = lg.conv2d
+
+
+def test_pytorch_names_of_sizes_and_dimensions():
+    x = lg.tensor(np.arange(6.0).reshape(2, 3))
+    assert x.reshape(shape=(3, 2)).shape == x.permute(dims=(1, 0)).shape == (3, 2)
+    assert x.roll(shifts=1, dims=0).tolist() == x.roll(1, 0).tolist()
+    assert x.tile(dims=(2, 1)).shape == (4, 3)

@@ -45,9 +45,9 @@ class ShapeMethods(Methods):
 
     # Views of all elements.
 
-    def reshape(self, *shape: Any) -> Tensor:
+    def reshape(self, *sizes: Any, shape: Any = None) -> Tensor:
         """The elements in C order under another shape; one size may be -1."""
-        target = resolve_reshape(self.shape, ints(shape))
+        target = resolve_reshape(self.shape, ints(sizes, shape))
         return self.apply(ops.RESHAPE, shape=target)
 
     def view(self, *shape: Any) -> Tensor:
@@ -75,9 +75,9 @@ class ShapeMethods(Methods):
         inner = resolve_reshape((self.shape[axis],), sizes)
         return self.reshape((*self.shape[:axis], *inner, *self.shape[axis + 1 :]))
 
-    def permute(self, *dims: Any) -> Tensor:
+    def permute(self, *order: Any, dims: Any = None) -> Tensor:
         """The dimensions in the given order."""
-        given = ints(dims)
+        given = ints(order, dims)
         axes = tuple(normalize_axis(a, self.ndim, "permute: axis") for a in given)
         if len(set(axes)) != len(axes) or len(axes) != self.ndim:
             raise AxisError(f"permute: {given} is no permutation of {self.ndim} dimensions")
@@ -256,8 +256,9 @@ class ShapeMethods(Methods):
         return self._slice([back if i in axes else slice(None) for i in range(self.ndim)])
 
     @numpy_names
-    def roll(self, shifts: Any, dim: Any = None) -> Tensor:
+    def roll(self, shifts: Any, dim: Any = None, *, dims: Any = None) -> Tensor:
         """Elements moved by `shifts` along `dim`; those that leave come in at the other end."""
+        dim = dims if dim is None else dim
         if dim is None:
             return self.reshape(-1).roll(shifts, 0).reshape(self.shape)
         amounts, axes = ints((shifts,)), ints((dim,))
@@ -283,9 +284,9 @@ class ShapeMethods(Methods):
         spread = self.reshape([m for n in shape for m in (1, n)]).expand(paired)
         return spread.reshape([c * n for c, n in zip(counts, shape, strict=True)])
 
-    def tile(self, *dims: Any) -> Tensor:
+    def tile(self, *times: Any, dims: Any = None) -> Tensor:
         """As `repeat`, but missing leading counts are 1."""
-        counts = ints(dims)
+        counts = ints(times, dims)
         return self.repeat((1,) * (self.ndim - len(counts)) + counts)
 
     @numpy_names

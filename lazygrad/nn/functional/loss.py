@@ -282,6 +282,23 @@ def kl_div(
 # Regression.
 
 
+def _times_weight(name: str, loss: Tensor, weight: Tensor, input: Tensor) -> Tensor:
+    if weight.shape != input.shape:
+        raise ShapeError(f"{name}: input {input.shape} and weight {weight.shape} differ")
+    return loss * weight
+
+
+def _weighted(
+    name: str, loss: Tensor, weight: Tensor | None, input: Tensor, reduction: str
+) -> Tensor:
+    """The reduced loss; a mean is over the weights, where there are any."""
+    if weight is None:
+        return reduce_loss(loss, reduction)
+    check_reduction(reduction)
+    loss = _times_weight(name, loss, weight, input)
+    return loss.sum() / weight.sum() if reduction == "mean" else reduce_loss(loss, reduction)
+
+
 def _squared_backward(given: tuple[Tensor, Tensor], g: Tensor) -> tuple[Tensor, Tensor]:
     slope = g * ((given[0] - given[1]) * 2)
     return slope, -slope
@@ -295,9 +312,10 @@ def _squared_error(x: Tensor, y: Tensor) -> Tensor:
 
 @SINGLE
 def mse_loss(
-    input: Tensor, target: Tensor, reduction: str = "mean", *, auto: bool | None = None
+    input: Tensor, target: Tensor, reduction: str = "mean", weight: Tensor | None = None, *,
+    auto: bool | None = None,
 ) -> Tensor:  # fmt: skip
-    """The squared difference.
+    """The squared difference; a mean with a `weight` for each element is the weighted one.
 
     >>> import lazygrad as lg
     >>> lg.nn.functional.mse_loss(lg.tensor([1.0, 3.0]), lg.tensor([1.0, 1.0]))
@@ -306,15 +324,18 @@ def mse_loss(
     target = as_target(target)
     _broadcasting("mse_loss", input, target)
     alike = (input.shape, input.dtype) == (target.shape, target.dtype)
-    return reduce_loss(_squared_error(input, target, auto=auto if alike else True), reduction)
+    loss = _squared_error(input, target, auto=auto if alike else True)
+    return _weighted("mse_loss", loss, weight, input, reduction)
 
 
 @SINGLE
-def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """The absolute difference."""
+def l1_loss(
+    input: Tensor, target: Tensor, reduction: str = "mean", weight: Tensor | None = None
+) -> Tensor:
+    """The absolute difference; a mean with a `weight` for each element is the weighted one."""
     target = as_target(target)
     _broadcasting("l1_loss", input, target)
-    return reduce_loss((input - target).abs(), reduction)
+    return _weighted("l1_loss", (input - target).abs(), weight, input, reduction)
 
 
 @SINGLE
@@ -335,13 +356,20 @@ def smooth_l1_loss(
 
 @SINGLE
 def huber_loss(
-    input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0
-) -> Tensor:
-    """0.5 * d * d where |d| < delta, else delta * (|d| - 0.5 * delta) (Huber 1964)."""
+    input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0,
+    weight: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """0.5 * d * d where |d| < delta, else delta * (|d| - 0.5 * delta) (Huber 1964).
+
+    A `weight` multiplies each element; the mean is over their number, as PyTorch has it.
+    """
     if delta <= 0:
         raise ArgumentError(f"huber_loss: delta must be positive, got {delta}")
     target = as_target(target)
     _broadcasting("huber_loss", input, target)
     distance = (input - target).abs()
     near, far = distance * distance * 0.5, (distance - 0.5 * delta) * delta
-    return reduce_loss(near.where(distance < delta, far), reduction)
+    loss = near.where(distance < delta, far)
+    if weight is not None:
+        loss = _times_weight("huber_loss", loss, weight, input)
+    return reduce_loss(loss, reduction)
