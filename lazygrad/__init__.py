@@ -132,6 +132,8 @@ def __getattr__(name: str) -> Any:
     if name not in _LATER:
         known = [n for n in (*__all__, *_LATER) if n[0] != "_"]
         place = _ELSEWHERE.get(name)
+        if place is None and name in import_module("lazygrad.nn.functional").__all__:
+            place = f"lazygrad.nn.functional.{name}"
         hint = f"; see {place}" if place else errors.nearest(name, known)
         raise AttributeError(f"module 'lazygrad' has no attribute {name!r}{hint}")
     module, attribute = _LATER[name]

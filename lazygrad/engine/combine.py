@@ -14,7 +14,7 @@ from lazygrad.engine.creation import meshgrid, tensor, to_tensor, zeros
 from lazygrad.engine.functions import cat, stack
 from lazygrad.engine.precision import SINGLE
 from lazygrad.engine.tensor import Tensor
-from lazygrad.errors import AxisError, ShapeError
+from lazygrad.errors import ArgumentError, AxisError, ShapeError
 from lazygrad.shapes import Shape, broadcast, existing_axis
 
 __all__ = [
@@ -127,7 +127,10 @@ def combinations(input: Any, r: int = 2, with_replacement: bool = False) -> Tens
 
 def bucketize(input: Any, boundaries: Any, *, right: bool = False) -> Tensor:
     """For each element the first boundary that is >= it (> it when `right`); int64."""
-    return to_tensor(boundaries).searchsorted(to_tensor(input), right=right)
+    edges = to_tensor(boundaries)
+    if edges.ndim != 1:
+        raise ShapeError(f"bucketize: boundaries must be a vector, got shape {edges.shape}")
+    return edges.searchsorted(to_tensor(input), right=right)
 
 
 def isin(
@@ -165,6 +168,8 @@ def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str | None = None) -> 
     a, b = to_tensor(x1), to_tensor(x2)
     if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-1]:
         raise ShapeError(f"cdist: (..., m, k) and (..., n, k) are needed, got {a.shape}, {b.shape}")
+    if p < 0:
+        raise ArgumentError(f"cdist: p must not be negative, got {p}")
     return (a.unsqueeze(-2) - b.unsqueeze(-3)).norm(p, -1)
 
 

@@ -22,11 +22,11 @@ from lazygrad.dtypes import (
     scalar_dtype,
 )
 from lazygrad.engine import distributions
-from lazygrad.engine.apply import choose_graph
+from lazygrad.engine.apply import SCALARS, choose_graph
 from lazygrad.engine.convert import to_array
 from lazygrad.engine.device import check_device
 from lazygrad.engine.graph import HOOKS
-from lazygrad.engine.methods.base import ints
+from lazygrad.engine.methods.base import fitting, ints
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.random import Generator
 from lazygrad.engine.storage import Storage
@@ -74,8 +74,10 @@ def _dtype(dtype: DTypeLike | None, *values: Any) -> DType:
     return int64 if all(isinstance(v, int | np.integer) for v in values) else get_default_dtype()
 
 
-def _sizes(size: tuple[Any, ...]) -> Shape:
-    shape = ints(size)
+def _sizes(size: tuple[Any, ...], named: Any = None) -> Shape:
+    if size and named is not None:
+        raise ArgumentError(f"the size is given twice, as {size} and as size={named}")
+    shape = ints(size, named)
     if any(n < 0 for n in shape):
         raise ShapeError(f"a shape cannot be negative: {shape}")
     return shape
@@ -160,6 +162,8 @@ def scalar(value: Any, dtype: DTypeLike | None = None) -> Tensor:
 def _full(
     shape: Shape, value: Any, dtype: DType, requires_grad: bool, device: Any
 ) -> Tensor:  # fmt: skip
+    if isinstance(value, SCALARS):
+        value = fitting(value, dtype)
     if isinstance(value, Tensor):
         made: Any = value.to(dtype).expand(shape)
     elif _lazy():
@@ -177,21 +181,23 @@ def _constant(value: Any, dtype: DType) -> Tensor:
 
 
 def zeros(
-    *size: Any, dtype: DTypeLike | None = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
+    *sizes: Any, size: Any = None, dtype: DTypeLike | None = None, device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
     """Zeros; the sizes as numbers or as one tuple.
 
     >>> zeros(2, 3).shape
     (2, 3)
     """
-    return _full(_sizes(size), 0, _dtype(dtype, 0.0), requires_grad, device)
+    return _full(_sizes(sizes, size), 0, _dtype(dtype, 0.0), requires_grad, device)
 
 
 def ones(
-    *size: Any, dtype: DTypeLike | None = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
+    *sizes: Any, size: Any = None, dtype: DTypeLike | None = None, device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
     """Ones; the sizes as numbers or as one tuple."""
-    return _full(_sizes(size), 1, _dtype(dtype, 0.0), requires_grad, device)
+    return _full(_sizes(sizes, size), 1, _dtype(dtype, 0.0), requires_grad, device)
 
 
 empty = zeros  # memory that was never written would make results depend on chance
@@ -239,15 +245,17 @@ empty_like = zeros_like
 
 
 def arange(
-    start: float, end: float | None = None, step: float = 1, *, dtype: DTypeLike | None = None,
-    device: Any = None, requires_grad: bool = False,
+    start: float | None = None, end: float | None = None, step: float = 1, *,
+    dtype: DTypeLike | None = None, device: Any = None, requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """start, start + step, ... before `end`; integers give int64.
 
     >>> arange(3), arange(1, 2, 0.5)
     (tensor([0, 1, 2]), tensor([1.0000, 1.5000]))
     """
-    first, last = (0, start) if end is None else (start, end)
+    first, last = (0, start) if end is None else (start or 0, end)
+    if last is None:
+        raise ArgumentError("arange: the end is missing, as in arange(5)")
     kind = _dtype(dtype, first, last, step)
     if step == 0 or not math.isfinite((last - first) / step):
         raise ArgumentError(f"arange: no range from {first} to {last} by steps of {step}")
@@ -296,6 +304,8 @@ def eye(
     requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """Ones on the diagonal of an (n, m) matrix of zeros."""
+    if n < 0 or (m is not None and m < 0):
+        raise ShapeError(f"eye: sizes must not be negative, got {n} and {m}")
     diagonal = _line(n, 2, 0) == _line(n if m is None else m, 2, 1)
     return _made(diagonal, _dtype(dtype, 0.0), requires_grad, device)
 
@@ -313,7 +323,11 @@ def triu_indices(row: int, col: int, offset: int = 0) -> Tensor:
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     """Each vector expanded along an axis of its own ("ij"; "xy" swaps the first two)."""
     given = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], list | tuple) else tensors
-    lines = [to_tensor(t).reshape(-1) for t in given]
+    lines = [to_tensor(t) for t in given]
+    if any(line.ndim > 1 for line in lines):
+        shapes = ", ".join(str(line.shape) for line in lines)
+        raise ShapeError(f"meshgrid takes vectors, got shapes {shapes}")
+    lines = [line.reshape(-1) for line in lines]
     if indexing not in ("ij", "xy"):
         raise ArgumentError(f"meshgrid: indexing {indexing!r} is not 'ij' or 'xy'")
     swap = indexing == "xy" and len(lines) > 1
@@ -354,20 +368,20 @@ def _leafed(made: Tensor, requires_grad: bool) -> Tensor:
 
 
 def rand(
-    *size: Any, generator: Generator | None = None, dtype: DTypeLike | None = None,
-    device: Any = None, requires_grad: bool = False,
+    *sizes: Any, size: Any = None, generator: Generator | None = None,
+    dtype: DTypeLike | None = None, device: Any = None, requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """Uniform numbers in [0, 1)."""
-    made = distributions.uniform(_sizes(size), _options(dtype, device), generator)
+    made = distributions.uniform(_sizes(sizes, size), _options(dtype, device), generator)
     return _leafed(made, requires_grad)
 
 
 def randn(
-    *size: Any, generator: Generator | None = None, dtype: DTypeLike | None = None,
-    device: Any = None, requires_grad: bool = False,
+    *sizes: Any, size: Any = None, generator: Generator | None = None,
+    dtype: DTypeLike | None = None, device: Any = None, requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """Standard normal numbers."""
-    made = distributions.normal(_sizes(size), _options(dtype, device), generator)
+    made = distributions.normal(_sizes(sizes, size), _options(dtype, device), generator)
     return _leafed(made, requires_grad)
 
 
@@ -382,8 +396,8 @@ def randn_like(input: Any, *, dtype: DTypeLike | None = None, **options: Any) ->
 
 
 def randint(
-    low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None,
-    dtype: DTypeLike | None = None, device: Any = None,
+    low: int | None = None, high: Any = None, size: Any = None, *,
+    generator: Generator | None = None, dtype: DTypeLike | None = None, device: Any = None,
 ) -> Tensor:  # fmt: skip
     """Integers in [low, high), or [0, low) as `randint(low, size)`; int64 unless `dtype` is given.
 
@@ -394,6 +408,7 @@ def randint(
         low, high, size = 0, low, high
     elif high is None:
         low, high = 0, low
+    low = 0 if low is None else low
     if size is None:
         raise ShapeError("randint: size is missing, as in randint(0, 10, (2, 3))")
     check_device(device)

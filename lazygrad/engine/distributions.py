@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lazygrad.dtypes import DType, bfloat16, float16, float32, float64, int64, uint64
 from lazygrad.engine.graph import HOOKS
+from lazygrad.engine.indexing import vetted
 from lazygrad.errors import ArgumentError, DTypeError, ShapeError
 from lazygrad.ops.random import PHILOX
 from lazygrad.shapes import Shape, numel
@@ -80,6 +81,8 @@ def integers(low: int, high: int, shape: Shape, dtype: DType, generator: Any = N
 
 def permutation(n: int, dtype: DType, generator: Any = None) -> Tensor:
     """0 to n - 1 in random order."""
+    if n < 0:
+        raise ArgumentError(f"randperm: n must not be negative, got {n}")
     (word,) = bits((n,), generator)
     return word.argsort().to(dtype)
 
@@ -87,6 +90,7 @@ def permutation(n: int, dtype: DType, generator: Any = None) -> Tensor:
 def bernoulli(p: Tensor, generator: Any = None) -> Tensor:
     """1 with the probability in each element of `p`, else 0."""
     _floating("bernoulli", p.dtype)
+    p = vetted(p.detach(), (p >= 0) & (p <= 1), "bernoulli: probabilities outside of [0, 1]")
     return (uniform(p.shape, float32, generator) < p).to(p.dtype)
 
 
@@ -108,6 +112,10 @@ def multinomial(p: Tensor, count: int, replacement: bool, generator: Any = None)
     if count < 1 or (not replacement and count > size):
         raise ShapeError(f"multinomial: {count} draws without replacement from {size} categories")
     weights = p.detach().to(float64)
+    sound = (weights >= 0) & weights.isfinite()
+    weights = vetted(weights, sound, "multinomial: weights that are negative or not finite")
+    enough = (weights > 0).sum(-1, keepdim=True) >= (1 if replacement else count)
+    weights = vetted(weights, enough, "multinomial: rows with too few positive weights")
     if replacement:
         edges = weights.cumsum(-1)
         points = uniform((*p.shape[:-1], count), float64, generator) * edges[..., -1:]

@@ -40,8 +40,9 @@ __all__ = [
     "not_equal", "numel", "outer", "permute", "pinverse", "positive", "prod", "qr", "quantile",
     "rad2deg", "ravel", "reciprocal", "relu", "remainder", "renorm", "repeat_interleave",
     "reshape", "roll", "rot90", "round", "rsqrt", "scatter", "scatter_add", "scatter_reduce",
-    "select", "sgn", "sigmoid", "sign", "signbit", "sin", "sinc", "sinh", "slogdet", "softmax",
-    "sort", "split", "sqrt", "square", "squeeze", "std", "sub", "subtract", "sum", "svd",
+    "select", "select_scatter", "sgn", "sigmoid", "sign", "signbit", "sin", "sinc", "sinh",
+    "slice_scatter", "slogdet", "softmax", "sort", "split", "split_with_sizes", "sqrt", "square",
+    "squeeze", "std", "sub", "subtract", "sum", "svd",
     "swapaxes", "swapdims", "t", "take", "take_along_dim", "tan", "tanh", "tensor_split",
     "tile", "topk", "trace", "transpose", "tril", "triu", "true_divide", "trunc", "unbind",
     "unflatten", "unique", "unique_consecutive", "unsqueeze", "var", "vdot", "vsplit", "xlogy",
@@ -267,6 +268,7 @@ scatter = _method("scatter")
 scatter_add = _method("scatter_add")
 scatter_reduce = _method("scatter_reduce")
 select = _method("select")
+select_scatter = _method("select_scatter")
 sgn = _method("sgn")
 sigmoid = _method("sigmoid")
 sign = _method("sign")
@@ -274,10 +276,12 @@ signbit = _method("signbit")
 sin = _method("sin")
 sinc = _method("sinc")
 sinh = _method("sinh")
+slice_scatter = _method("slice_scatter")
 slogdet = _method("slogdet")
 softmax = _method("softmax")
 sort = _method("sort")
 split = _method("split")
+split_with_sizes = _method("split_with_sizes")
 sqrt = _method("sqrt")
 square = _method("square")
 squeeze = _method("squeeze")

@@ -14,7 +14,7 @@ from lazygrad.engine.creation import to_tensor
 from lazygrad.engine.methods.base import numpy_names
 from lazygrad.engine.precision import HALF
 from lazygrad.engine.tensor import Tensor, apply
-from lazygrad.errors import ShapeError
+from lazygrad.errors import AxisError, ShapeError
 from lazygrad.ops import elementwise as ops
 from lazygrad.ops import logic
 from lazygrad.ops.movement import CAT
@@ -160,6 +160,8 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Tensor:
     """The product summed over the last `dims` axes of `a` and the first of `b`, or over lists."""
     x, y = to_tensor(a), to_tensor(b)
     if isinstance(dims, int):
+        if not 0 <= dims <= min(x.ndim, y.ndim):
+            raise AxisError(f"tensordot: {dims} axes of tensors of shapes {x.shape} and {y.shape}")
         left = [x.ndim - dims + i for i in range(dims)]
         right = list(range(dims))
     else:

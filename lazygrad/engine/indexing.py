@@ -8,6 +8,7 @@ some axes; those axes are permuted to the front and read by one `index`. The rul
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,12 @@ def checked(index: Tensor, size: int, what: str, low: int = 0, of: str = "") -> 
     if index.dtype.category != INTEGER:
         raise DTypeError(f"{what} must be integers, got {index.dtype}")
     return index.apply(CHECK_INDEX, low=low, high=size, what=what, of=of)
+
+
+def vetted(x: Tensor, good: Tensor, what: str) -> Tensor:
+    """`x`, with a check at run time that `good` holds everywhere; `what` is said if not."""
+    number = good.logical_not().sum().apply(CHECK_INDEX, low=0, high=1, what=f"{what}, counted:")
+    return x.where(number == 0, math.nan)
 
 
 @dataclass
@@ -70,10 +77,22 @@ def _is_mask(item: Any) -> bool:
     return bool(item.dtype is bool_ if isinstance(item, Methods) else item.dtype == bool)
 
 
+def _flag(item: Any) -> Any:
+    """A mask without dimensions as the bool that it is; everything else as it is."""
+    if item.ndim or not _is_mask(item):
+        return item
+    if isinstance(item, Methods) and STATE.capture is not None:
+        raise CaptureError(
+            "x[flag] inside a captured function: whether it has elements depends on a value; use"
+            " lg.where(flag, x, 0)"
+        )
+    return bool(item.item())
+
+
 def _expanded(key: Any, ndim: int) -> list[Any]:
     """The key as a list with one item per axis, None apart; masks stand for several axes."""
     items = list(key) if isinstance(key, tuple) else [key]
-    items = [_host(i) if _is_array(i) else i for i in items]
+    items = [_flag(_host(i)) if _is_array(i) else i for i in items]
     used = 0
     for item in items:
         if _is_array(item):
@@ -257,7 +276,10 @@ def write(x: Tensor, key: Any, value: Tensor, accumulate: bool = False) -> Tenso
     if not arrays:
         if accumulate:
             value = read(x, key) + value
-        region = _fitted(value, basic.shape).reshape(basic.region)
+        fitted = _fitted(value, basic.shape)
+        if 0 in basic.shape and 0 not in basic.region:  # the index False: nothing is written
+            return x
+        region = fitted.reshape(basic.region)
         return x.apply(SLICE_SET, region, **attrs)
     whole = all(s.indices(n) == (0, n, 1) for s, n in zip(basic.slices, x.shape, strict=True))
     inner = x if whole else x._slice(basic.slices)

@@ -82,6 +82,9 @@ class PythonProtocols:
             raise TypeError("iteration over a 0-d tensor")
         return iter([self[i] for i in range(self.shape[0])])
 
+    def __contains__(self: Any, element: Any) -> bool:
+        return bool((self == element).any())
+
     def __bool__(self: Any) -> bool:
         if int(np.prod(self.shape)) != 1:
             raise ValueError(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from lazygrad.dtypes import get_default_dtype
+from lazygrad.dtypes import DTypeLike, as_dtype, get_default_dtype
+from lazygrad.engine.device import check_device
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ShapeError
 from lazygrad.nn import functional as F
@@ -138,9 +139,14 @@ class PReLU(_Activation):
     function = F.prelu
     settings = ("weight",)
 
-    def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
+    def __init__(
+        self, num_parameters: int = 1, init: float = 0.25, *, device: Any = None,
+        dtype: DTypeLike | None = None,
+    ) -> None:  # fmt: skip
         self.num_parameters = num_parameters
-        self.weight = Parameter(np.full(num_parameters, init, get_default_dtype().dtype))
+        check_device(device)
+        kind = get_default_dtype() if dtype is None else as_dtype(dtype)
+        self.weight = Parameter(np.full(num_parameters, init, kind.dtype))
 
     def extra_repr(self) -> str:
         """PyTorch's."""

@@ -22,10 +22,10 @@ class Loss(Module):
         check_reduction(reduction)
         self.reduction = reduction
 
-    def forward(self, input: Tensor, target: Any, *others: Any) -> Tensor:
-        """The loss; `lazygrad.nn.functional` says which shapes it takes."""
+    def forward(self, *given: Any, **named: Any) -> Tensor:
+        """The loss; `lazygrad.nn.functional` says what it takes, and in which shapes."""
         settings = {name: getattr(self, name) for name in self.settings}
-        return type(self).function(input, target, *others, **settings, **chosen(self))
+        return type(self).function(*given, **named, **settings, **chosen(self))
 
 
 class WeightedLoss(Loss):

@@ -41,15 +41,17 @@ class LayerNorm(Module):
         elementwise_affine: bool = True,
         bias: bool = True,
         *,
+        device: Any = None,
         dtype: DTypeLike | None = None,
     ) -> None:
         self.normalized_shape, self.eps = _sizes(normalized_shape), eps
         self.elementwise_affine = elementwise_affine
         shape = self.normalized_shape
         shift = elementwise_affine and bias
-        weight = blank(*shape, dtype=dtype) if elementwise_affine else None
+        weight = blank(*shape, dtype=dtype, device=device) if elementwise_affine else None
         self.register_parameter("weight", weight)
-        self.register_parameter("bias", blank(*shape, dtype=dtype) if shift else None)
+        offset = blank(*shape, dtype=dtype, device=device) if shift else None
+        self.register_parameter("bias", offset)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -83,12 +85,13 @@ class RMSNorm(Module):
         eps: float | None = None,
         elementwise_affine: bool = True,
         *,
+        device: Any = None,
         dtype: DTypeLike | None = None,
     ) -> None:
         self.normalized_shape, self.eps = _sizes(normalized_shape), eps
         self.elementwise_affine = elementwise_affine
         shape = self.normalized_shape
-        weight = blank(*shape, dtype=dtype) if elementwise_affine else None
+        weight = blank(*shape, dtype=dtype, device=device) if elementwise_affine else None
         self.register_parameter("weight", weight)
         self.reset_parameters()
 

@@ -7,9 +7,8 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import numpy as np
-
 from lazygrad.dtypes import DTypeLike
+from lazygrad.engine.creation import full
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError
 from lazygrad.nn import functional as F
@@ -257,9 +256,11 @@ class Transformer(Module):
                 init.xavier_uniform_(parameter)
 
     @staticmethod
-    def generate_square_subsequent_mask(sz: int) -> Tensor:
+    def generate_square_subsequent_mask(
+        sz: int, device: Any = None, dtype: DTypeLike | None = None
+    ) -> Tensor:
         """The mask to add that lets nobody see what comes later."""
-        return Tensor(np.triu(np.full((sz, sz), -math.inf, np.float32), 1))
+        return full((sz, sz), -math.inf, device=device, dtype=dtype).triu(1)
 
     def forward(
         self,

@@ -1,5 +1,7 @@
 """Functional forms: what is not in the goldens (errors, extremes, gradients in closed form)."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ import lazygrad as lg
 from lazygrad import nn
 from lazygrad.errors import (
     ArgumentError,
+    DeviceError,
     DTypeError,
     IndexOutOfRangeError,
     ShapeError,
@@ -234,3 +237,110 @@ def test_half_precision_normalizes_in_single() -> None:
         y = norm(lg.tensor(values, dtype=lg.float16))
         assert y.dtype is lg.float16
         np.testing.assert_allclose(y.numpy(), norm(lg.tensor(values)).numpy(), rtol=2e-3)
+
+
+def test_labels_of_every_integer_dtype() -> None:
+    x = lg.tensor(np.random.default_rng(1).normal(size=(3, 4)))
+    for loss in (F.cross_entropy, F.nll_loss, F.multi_margin_loss):
+        expected = loss(x, lg.tensor([2, 0, 1])).item()
+        for name in ("uint8", "int8", "int16", "int32", "uint64"):
+            assert loss(x, lg.tensor([2, 0, 1], dtype=getattr(lg, name))).item() == expected
+
+
+def test_binary_cross_entropy_takes_probabilities_only() -> None:
+    assert F.binary_cross_entropy(lg.tensor([0.0, 1.0]), lg.tensor([0.0, 1.0])).item() == 0
+    for bad in (1.5, -0.1, math.nan):
+        loss = F.binary_cross_entropy(lg.tensor([bad, 0.5]), lg.ones(2))
+        with pytest.raises(
+            IndexOutOfRangeError, match=r"inputs outside of \[0, 1\], counted: 1 is"
+        ):
+            loss.item()
+
+
+def test_divergences_of_what_is_no_distribution() -> None:
+    x, y = lg.tensor([0.5, 0.5, 0.5]), lg.tensor([0.0, -1.0, math.nan])
+    loss = F.kl_div(x, y, reduction="none").numpy()
+    assert loss[0] == 0 and np.isnan(loss[1:]).all()
+    assert F.kl_div(lg.tensor(0.5), lg.tensor(1.0), reduction="batchmean").item() == -0.5
+
+
+def test_losses_of_scalars_are_scalars() -> None:
+    one = lg.tensor(1.0)
+    assert F.gaussian_nll_loss(one, one, one, reduction="none").shape == ()
+
+
+def test_nan_is_not_hidden_by_thresholds() -> None:
+    x = lg.tensor([math.nan, 0.25, 1.0])
+    for y, known in (
+        (F.softshrink(x), [0.0, 0.5]),
+        (F.hardshrink(x), [0.0, 1.0]),
+        (F.threshold(x, 0.5, 7.0), [7.0, 1.0]),
+    ):
+        assert math.isnan(y[0].item()) and y[1:].tolist() == known
+    with pytest.raises(ArgumentError, match="softshrink: lambd must not be negative, got -1"):
+        F.softshrink(x, -1.0)
+
+
+def test_group_norm_of_no_samples() -> None:
+    x, weight = lg.zeros(0, 4, 3), lg.ones(4, requires_grad=True)
+    y = F.group_norm(x, 2, weight)
+    assert y.shape == x.shape
+    y.sum().backward()
+    assert weight.grad.tolist() == [0.0] * 4
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: F.hardtanh(x, 1.0, -1.0), "min_val 1.0 is above max_val -1.0"),
+        (
+            lambda x: F.embedding(lg.tensor([0]), x, 3),
+            r"padding_idx 3 is no row of weight \(3, 4\)",
+        ),
+        (lambda x: F.avg_pool2d(x[None], 2, divisor_override=0), "divisor_override must not be 0"),
+        (
+            lambda x: F.scaled_dot_product_attention(x, x, x, lg.ones(3, 3, dtype=lg.int64)),
+            r"attn_mask is bool \(true: allowed\) or floating \(added\), got lazygrad.int64",
+        ),
+    ],
+)
+def test_what_pytorch_refuses(call, message) -> None:
+    with pytest.raises((ArgumentError, DTypeError), match=message):
+        call(lg.ones(3, 4))
+
+
+def test_losses_with_a_weight_for_each_element() -> None:
+    x, y, w = lg.tensor([1.0, 2.0, 4.0]), lg.zeros(3), lg.tensor([1.0, 0.0, 3.0])
+    assert F.mse_loss(x, y, weight=w).item() == 49 / 4  # over the weights
+    assert F.l1_loss(x, y, weight=w, reduction="sum").item() == 13
+    assert F.l1_loss(x, y, weight=w).item() == 13 / 4
+    assert F.huber_loss(x, y, weight=w).item() == pytest.approx(11 / 3)  # over the elements
+    assert F.mse_loss(x, y, weight=w, reduction="none").tolist() == [1, 0, 48]
+    with pytest.raises(ShapeError, match=r"mse_loss: input \(3,\) and weight \(2,\) differ"):
+        F.mse_loss(x, y, weight=w[:2])
+
+
+def test_losses_take_the_names_of_their_functions() -> None:
+    x, y = lg.tensor([[1.0, 2.0]]), lg.tensor([[0.0, 1.0]])
+    assert nn.MSELoss()(input=x, target=y).item() == 1
+    known = nn.TripletMarginLoss()(x, y, x).item()
+    assert nn.TripletMarginLoss()(anchor=x, positive=y, negative=x).item() == known
+    assert nn.GaussianNLLLoss()(x, y, var=lg.ones(1, 2)).item() == 0.5
+    with pytest.raises(TypeError, match="target"):
+        nn.MSELoss()(x)
+
+
+def test_layers_with_parameters_take_a_device_and_a_dtype() -> None:
+    for layer in (nn.LayerNorm, nn.RMSNorm, nn.PReLU):
+        assert layer(3, device="cpu", dtype=lg.float64).weight.dtype is lg.float64
+        with pytest.raises(DeviceError):
+            layer(3, device="cuda")
+
+
+def test_sequences_are_padded_on_either_side() -> None:
+    pad = nn.utils.rnn.pad_sequence
+    x, y = lg.tensor([1.0, 2.0]), lg.tensor([3.0])
+    assert pad([x, y], True, padding_side="left").tolist() == [[1, 2], [0, 3]]
+    for given, side in (([], "right"), ([x], "top")):
+        with pytest.raises(ArgumentError, match="pad_sequence takes at least one sequence"):
+            pad(given, padding_side=side)

@@ -162,3 +162,8 @@ def test_bags_refuse_what_does_not_go_together():
     with pytest.raises(ArgumentError, match="sparse must be False"):
         nn.EmbeddingBag(4, 2, sparse=True)
     assert repr(layer) == "EmbeddingBag(4, 2, mode='mean')"
+
+
+def test_the_mask_of_a_transformer_has_a_dtype() -> None:
+    mask = nn.Transformer.generate_square_subsequent_mask(2, dtype=lg.float64)
+    assert mask.dtype is lg.float64 and mask.tolist() == [[0.0, -np.inf], [0.0, 0.0]]

@@ -1,5 +1,6 @@
 """Methods and functions that are compositions, against PyTorch 2.13."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -88,3 +89,29 @@ def test_constants_and_questions() -> None:
 def test_mistakes_are_named(call, error, text) -> None:
     with pytest.raises(error, match=text):
         call(lg.ones(2, 3))
+
+
+def test_operands_of_two_dtypes_meet_before_anything_is_computed():
+    small, wide = lg.tensor([250, 3], dtype=lg.uint8), lg.tensor([-3.0, 2.0], dtype=lg.float64)
+    assert wide.add(small, alpha=2).tolist() == [497.0, 8.0]
+    assert wide.sub(small, alpha=2).tolist() == [-503.0, -4.0]
+    assert wide.addcmul(small, small).tolist() == [62497.0, 11.0]
+    assert wide.xlogy(small).tolist() == pytest.approx([-3 * math.log(250), 2 * math.log(3)], 1e-14)
+    assert wide.ldexp(small).tolist() == [-3.0 * 2.0**250, 16.0]
+    assert wide.hypot(wide > 0).tolist() == pytest.approx([3.0, math.sqrt(5)], 1e-14)
+    assert wide.half().xlogy(small).dtype is lg.float16
+    flags = lg.tensor([True, False])
+    assert flags.add(flags, alpha=2).dtype is lg.bool
+    assert flags.int().add(flags, alpha=2).dtype is lg.int32
+    assert small.logit().isnan().all()  # no logarithm of 250 / (1 - 250), whatever that is in uint8
+
+
+def test_the_slope_of_logit_at_its_ends():
+    x = lg.tensor([0.0, 0.25, 1.0], requires_grad=True)
+    x.logit().sum().backward()
+    assert x.grad.tolist() == pytest.approx([math.inf, 16 / 3, math.inf])
+
+
+def test_arrays_without_dimensions_are_operands():
+    assert lg.tensor([3.0]).hypot(np.array(4.0)).tolist() == [5.0]
+    assert lg.tensor([3.0]).fmax(np.array(4.0)).tolist() == [4.0]

@@ -1,5 +1,7 @@
 """New tensors: from data and by formula, captured and not."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -192,3 +194,54 @@ def test_a_new_tensor_changed_in_place_is_new_at_each_call():
 def test_errors(make, error, text):
     with pytest.raises(error, match=text):
         make()
+
+
+@pytest.mark.parametrize("value", [-1, 256, float("inf"), float("nan")])
+def test_what_an_integer_dtype_does_not_hold_raises(value):
+    x = lg.zeros(2, dtype=lg.uint8)
+    for make in (
+        lambda: lg.full((2,), value, dtype=lg.uint8),
+        lambda: lg.full_like(x, value),
+        lambda: x.new_full((2,), value),
+        lambda: x.clone().fill_(value),
+    ):
+        for call in (make, lg.compute_graph(make)):
+            with pytest.raises(DTypeError, match=f"{value} does not fit uint8"):
+                call()
+
+
+def test_a_refused_permutation_leaves_the_random_stream_as_it_was():
+    lg.manual_seed(3)
+    expected = lg.rand(2).tolist()
+    lg.manual_seed(3)
+    with pytest.raises(ArgumentError, match="randperm: n must not be negative, got -1"):
+        lg.randperm(-1)
+    assert lg.rand(2).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: lg.multinomial(lg.tensor([-1.0, 2.0]), 1), "weights that are negative or not"),
+        (lambda: lg.multinomial(lg.tensor([math.nan, 2.0]), 1), "weights that are negative or"),
+        (lambda: lg.multinomial(lg.zeros(2), 1, True), "rows with too few positive weights"),
+        (lambda: lg.multinomial(lg.tensor([0.0, 1.0]), 2), "rows with too few positive weights"),
+        (lambda: lg.bernoulli(lg.tensor([1.5])), r"probabilities outside of \[0, 1\], counted: 1"),
+        (lambda: lg.bernoulli(lg.tensor([math.nan])), "probabilities outside of"),
+    ],
+)
+def test_probabilities_are_checked_when_numbers_are_drawn(draw, message):
+    for call in (draw, lg.compute_graph(draw)):
+        with pytest.raises(IndexOutOfRangeError, match=message):
+            call().numpy()
+
+
+def test_sizes_and_ends_by_name():
+    for make in (lg.zeros, lg.ones, lg.empty, lg.rand, lg.randn):
+        assert make(size=(2, 3)).shape == (2, 3)
+        with pytest.raises(ArgumentError, match="the size is given twice"):
+            make(2, size=(2, 3))
+    assert lg.arange(end=3).tolist() == [0, 1, 2]
+    assert lg.randint(high=1, size=(2,)).tolist() == [0, 0]
+    with pytest.raises(ArgumentError, match="arange: the end is missing"):
+        lg.arange()

@@ -5,7 +5,7 @@ import pytest
 
 import lazygrad as lg
 from lazygrad.engine import creation, forms, functions
-from lazygrad.errors import AxisError, DTypeError, ShapeError
+from lazygrad.errors import ArgumentError, AxisError, DTypeError, ShapeError
 
 rng = np.random.default_rng(11)
 
@@ -139,3 +139,23 @@ def test_numpy_functions_take_tensors():
     assert isinstance(np.float64(2) * t, lg.Tensor)
     assert (np.ones((3, 4)) * t).requires_grad
     assert isinstance(np.exp(t), lg.Tensor)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: x.index_add(0, [0, 1], x[:1]), r"source of shape \(1, 4\) for 2 positions"),
+        (lambda x: x.index_copy(0, [0, 1], x[:2, :1]), r"where \(2, 4\) is needed"),
+        (lambda x: x.index_copy(0, [[0, 1]], x[:2]), r"index must be a vector, got shape \(1, 2\)"),
+        (lambda x: x.repeat_interleave(-1), "repeats must be >= 0, got -1"),
+        (lambda x: lg.eye(-1), "eye: sizes must not be negative, got -1"),
+        (lambda x: lg.meshgrid(x, x), r"meshgrid takes vectors, got shapes \(3, 4\)"),
+        (lambda x: lg.tensordot(x, x, 3), r"tensordot: 3 axes of tensors of shapes \(3, 4\)"),
+        (lambda x: lg.bucketize(x, x), r"boundaries must be a vector, got shape \(3, 4\)"),
+        (lambda x: lg.cdist(x, x, p=-1), "cdist: p must not be negative, got -1"),
+        (lambda x: x.pad((-3, -2)), r"pad: \(-3, -2\) cuts more than axis 1 of \(3, 4\) has"),
+    ],
+)
+def test_what_pytorch_refuses(call, message):
+    with pytest.raises((ShapeError, ArgumentError, AxisError), match=message):
+        call(lg.ones(3, 4))

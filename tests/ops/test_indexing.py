@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import lazygrad as lg
-from lazygrad.errors import DTypeError, IndexOutOfRangeError, ShapeError
+from lazygrad.errors import CaptureError, DTypeError, IndexOutOfRangeError, ShapeError
 
 X = np.arange(60.0).reshape(3, 4, 5)
 ROWS = np.array([2, 0, -1])
@@ -212,3 +212,63 @@ def test_nothing_is_written_to_an_empty_region():
     y[[2, 0], -2:1:3] = lg.ones(2, 0)
     y.sum().backward()
     assert x.grad.tolist() == np.ones((4, 4)).tolist()
+
+
+@pytest.mark.parametrize("name", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64"])
+def test_integers_of_every_width_index(name):
+    x, index = lg.tensor(X), lg.tensor([2, 0], dtype=getattr(lg, name))
+    assert np.array_equal(x[index].numpy(), X[[2, 0]])
+    assert np.array_equal(lg.nn.functional.embedding(index, x[0]).numpy(), X[0][[2, 0]])
+    with pytest.raises(IndexOutOfRangeError, match="index 3 at position 0 is out of range"):
+        x[index + 1].numpy()
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_a_flag_without_dimensions_adds_an_axis(flag):
+    for form in (flag, lg.tensor(flag), np.array(flag)):
+        assert np.array_equal(lg.tensor(X)[form].numpy(), X[flag])
+        assert np.array_equal(lg.tensor(X)[0, form].numpy(), X[0, flag])
+        for value in (5.0, np.ones(5)):
+            y, expected = lg.tensor(X), X.copy()
+            y[form] = value
+            expected[flag] = value
+            assert np.array_equal(y.numpy(), expected)
+        with pytest.raises(ShapeError, match=r"a value of shape \(7,\) does not fit into"):
+            y[form] = np.ones(7)
+    with pytest.raises(CaptureError, match="whether it has elements depends on a value"):
+        lg.compute_graph(lambda x, f: x[f])(lg.tensor(X), lg.tensor(flag))
+
+
+def test_index_select_takes_a_vector():
+    x = lg.tensor(X)
+    assert x.index_select(1, lg.tensor(2)).shape == (3, 1, 5)
+    with pytest.raises(ShapeError, match=r"index must be a vector, got shape \(1, 2\)"):
+        x.index_select(1, [[0, 1]])
+
+
+def test_an_empty_axis_has_no_position_0():
+    empty, first = lg.zeros(0, 2), lg.tensor([0])
+    for read in (
+        lambda x: x[first],
+        lambda x: x.index_select(0, first),
+        lambda x: x.gather(0, lg.tensor([[0, 0]])),
+        lambda x: x.index_fill(0, first, 1.0),
+        lambda x: lg.nn.functional.embedding(first, x),
+        lambda x: x.take(first),
+    ):
+        for call in (read, lg.compute_graph(read)):
+            with pytest.raises(IndexOutOfRangeError, match=r"0 at position .* is out of range"):
+                call(empty).numpy()
+
+
+def test_writes_into_a_tensor_without_dimensions():
+    x, at, two = lg.tensor(3.0), lg.tensor(0), lg.tensor(2.0)
+    assert x.scatter(0, at, two).item() == x.scatter(-1, at, 2.0).item() == 2
+    assert x.scatter_add(0, at, two).item() == x.index_add(0, at, two).item() == 5
+    assert x.scatter_reduce(0, at, two, "amax").item() == 3
+    assert x.scatter_reduce(0, lg.tensor([0, 0]), lg.tensor([1.0, 2.0]), "sum").item() == 6
+    assert x.scatter_reduce(0, at, two, "mean").item() == 2.5
+    assert x.index_fill(0, at, 7.0).item() == 7 and x.index_copy(0, at, two).item() == 2
+    assert x.index_reduce(0, at, two, "prod").shape == ()
+    with pytest.raises(IndexOutOfRangeError, match="scatter: index 1 at position 0 is out of"):
+        x.scatter(0, at + 1, two).numpy()

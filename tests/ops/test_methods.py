@@ -446,3 +446,43 @@ def test_flags_print_as_in_pytorch():
     assert repr(lg.tensor(True)) == "tensor(True)"
     assert repr(lg.tensor([True, True])) == "tensor([True, True])"
     assert repr(lg.tensor([True, False])) == "tensor([ True, False])"
+
+
+def test_slices_and_elements_are_put_in():
+    x = lg.tensor(np.arange(12.0).reshape(3, 4), requires_grad=True)
+    row = lg.tensor(np.full((3, 2), 7.0), requires_grad=True)
+    y = x.slice_scatter(row, 1, 0, 4, 2)
+    assert y.tolist()[0] == [7.0, 1.0, 7.0, 3.0]
+    (y * 2).sum().backward()
+    assert row.grad.tolist() == [[2.0, 2.0]] * 3 and x.grad.tolist() == [[0.0, 2.0, 0.0, 2.0]] * 3
+    assert lg.select_scatter(x, row[:, 0], -1, 1)[:, 1].tolist() == [7.0] * 3
+    with pytest.raises(ShapeError, match=r"a source of shape \(3, 2\) in the place of \(3, 4\)"):
+        x.slice_scatter(row, 1)
+    assert [p.shape for p in lg.split_with_sizes(x, (1, 2))] == [(1, 4), (2, 4)]
+    assert x.mH.shape == (4, 3)
+
+
+def test_sums_undo_broadcasting():
+    x = lg.tensor(np.arange(24.0).reshape(2, 3, 4))
+    assert np.array_equal(x.sum_to_size(3, 1).numpy(), x.numpy().sum((0, 2))[:, None])
+    assert x.sum_to_size((2, 3, 4)) is x and x.sum_to_size(1).shape == (1,)
+    for size in ((2,), (1, 2, 3, 4), (3, 2)):
+        with pytest.raises(ShapeError, match=r"sum_to_size: .* does not broadcast to \(2, 3, 4\)"):
+            x.sum_to_size(size)
+
+
+def test_a_tensor_contains_its_elements():
+    x = lg.tensor([[1, 2], [3, 4]])
+    assert 4 in x and 5 not in x and lg.tensor(1) in x
+
+
+def test_functions_of_layers_are_found_where_they_are():
+    with pytest.raises(AttributeError, match=r"'conv2d'; see lazygrad\.nn\.functional\.conv2d"):
+        _ = lg.conv2d
+
+
+def test_pytorch_names_of_sizes_and_dimensions():
+    x = lg.tensor(np.arange(6.0).reshape(2, 3))
+    assert x.reshape(shape=(3, 2)).shape == x.permute(dims=(1, 0)).shape == (3, 2)
+    assert x.roll(shifts=1, dims=0).tolist() == x.roll(1, 0).tolist()
+    assert x.tile(dims=(2, 1)).shape == (4, 3)

@@ -159,3 +159,18 @@ def test_a_schedule_that_gives_nan_says_so_and_changes_nothing() -> None:
     with pytest.raises(ArgumentError, match="learning rate"):
         schedule.step()
     assert schedule.last_epoch == 1 and opt.lr == 1.0
+
+
+def test_a_cycle_of_three_phases() -> None:
+    opt = optimizer(momentum=0.5)
+    cycle = sched.OneCycleLR(
+        opt, 1.0, 10, div_factor=10.0, final_div_factor=10.0, three_phase=True,
+        anneal_strategy="linear",
+    )  # fmt: skip
+    rates, momenta = [], []
+    for _ in range(9):
+        cycle.step()
+        rates.append(opt.lr)
+        momenta.append(opt.param_groups[0]["momentum"])
+    assert rates == pytest.approx([0.55, 1, 0.55, 0.1, 0.082, 0.064, 0.046, 0.028, 0.01])
+    assert momenta == pytest.approx([0.9, 0.85, 0.9, *[0.95] * 6])

@@ -138,11 +138,17 @@ class ArithmeticMethods(Methods):
 
     def add(self, other: Operand, *, alpha: float = 1) -> Tensor:
         """`self + alpha * other`."""
-        return self.apply(ops.ADD, other if alpha == 1 else self._lift(other) * alpha)
+        if alpha == 1:
+            return self.apply(ops.ADD, other)
+        x, y = self._common(other)
+        return x.apply(ops.ADD, y._times(alpha))
 
     def sub(self, other: Operand, *, alpha: float = 1) -> Tensor:
         """`self - alpha * other`."""
-        return self.apply(ops.SUB, other if alpha == 1 else self._lift(other) * alpha)
+        if alpha == 1:
+            return self.apply(ops.SUB, other)
+        x, y = self._common(other)
+        return x.apply(ops.SUB, y._times(alpha))
 
     def div(self, other: Operand, *, rounding_mode: str | None = None) -> Tensor:
         """`self / other`; `rounding_mode` is None, "floor" or "trunc"."""
@@ -356,11 +362,13 @@ class ArithmeticMethods(Methods):
 
     def addcmul(self, a: Operand, b: Operand, *, value: float = 1) -> Tensor:
         """`self + value * a * b`."""
-        return self + self._lift(a) * b * value
+        x, a, b = self._common(a, b)
+        return x + a * b * value
 
     def addcdiv(self, a: Operand, b: Operand, *, value: float = 1) -> Tensor:
         """`self + value * a / b`."""
-        return self + self._lift(a) / b * value
+        x, a, b = self._common(a, b)
+        return x + a / b * value
 
     def isclose(
         self, other: Operand, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from lazygrad.dtypes import DType, float64, int64, scalar_dtype
-from lazygrad.engine.apply import SCALARS, choose_graph
+from lazygrad.dtypes import DType, float64, int64, result_type, scalar_dtype
+from lazygrad.engine.apply import SCALARS, choose_graph, rank
 from lazygrad.engine.convert import to_array
 from lazygrad.engine.graph import HOOKS
 from lazygrad.errors import ArgumentError, DTypeError, ShapeError
+from lazygrad.ops.elementwise import MUL
 from lazygrad.ops.opdef import OpDef
 from lazygrad.ops.source import IOTA
 from lazygrad.shapes import Shape
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
     from lazygrad.engine.tensor import Tensor
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def fitting(value: Any, dtype: DType) -> Any:
+    """A number as one of `dtype`; raises if an integer dtype does not hold it."""
+    try:
+        return dtype.dtype.type(value).item()
+    except (OverflowError, ValueError) as error:  # too large, infinite, NaN
+        raise DTypeError(f"{value} does not fit {dtype.name}") from error
 
 
 class Methods:
@@ -57,7 +66,8 @@ class Methods:
             return other._self
         if isinstance(other, SCALARS):
             return self._number(other)  # type: ignore[arg-type]  # NumPy's scalars are numbers too
-        if isinstance(other, Iterable) and any(isinstance(x, Methods) for x in other):
+        listed = isinstance(other, Iterable) and not isinstance(other, np.ndarray)
+        if listed and any(isinstance(x, Methods) for x in other):
             raise DTypeError("a list of tensors is no operand; use stack() or cat()")
         return HOOKS.tensor(to_array(other, infer=True))
 
@@ -67,6 +77,18 @@ class Methods:
             return self._number(other, self.dtype)  # type: ignore[arg-type]
         return self._lift(other).cast(self.dtype)
 
+    def _common(self, *others: Any) -> list[Tensor]:
+        """The tensor and other operands in the dtype that they promote to."""
+        tensors = [self._self, *[self._lift(x) for x in others]]
+        graph = choose_graph(tensors)
+        dtype = result_type((t.dtype, rank(t._node_in(graph))) for t in tensors)
+        return [t.cast(dtype) for t in tensors]
+
+    def _times(self, factor: float) -> Tensor:
+        """Its product with a number, in its own dtype unless that has no fractions."""
+        whole = not self.dtype.is_floating_point and not isinstance(factor, float)
+        return self.apply(MUL, self._alike(factor) if whole else factor)
+
     def _number(self, value: float, dtype: DType | None = None) -> Tensor:
         """A 0-d constant beside this tensor: of a dtype, or weak as a Python number is."""
         if isinstance(value, np.generic):
@@ -74,7 +96,7 @@ class Methods:
         kind = scalar_dtype(value) if dtype is None else dtype
         if dtype is None and kind.is_floating_point:
             kind = float64  # all of its digits, until it meets a tensor
-        converted = value if dtype is None else kind.dtype.type(value).item()
+        converted = value if dtype is None else fitting(value, kind)
         graph = choose_graph((self._self,))
         return HOOKS.wrap(graph.constant(converted, kind, dtype is None))
 

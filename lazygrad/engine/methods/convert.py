@@ -15,7 +15,7 @@ from lazygrad.engine.graph import HOOKS
 from lazygrad.engine.methods.base import Methods, ints
 from lazygrad.errors import DTypeError
 from lazygrad.ops.elementwise import CAST
-from lazygrad.shapes import numel
+from lazygrad.shapes import normalize_axis, numel
 
 if TYPE_CHECKING:
     from lazygrad.engine.tensor import Tensor
@@ -112,7 +112,9 @@ class ConvertMethods(Methods):
 
     def size(self, dim: builtins.int | None = None) -> Any:
         """The shape, or the size of one dimension."""
-        return self.shape if dim is None else self.shape[dim]
+        if dim is None:
+            return self.shape
+        return self.shape[normalize_axis(dim, self.ndim, "size: axis")]
 
     def dim(self) -> builtins.int:
         """The number of dimensions."""

@@ -38,17 +38,17 @@ class ElementaryMethods(Methods):
 
     def hypot(self, other: Operand) -> Tensor:
         """sqrt(self² + other²), for any size of the operands."""
-        other = self._lift(other)
-        scale = self.detach().abs().maximum(other.detach().abs())
+        x, y = self._common(other)
+        scale = x.detach().abs().maximum(y.detach().abs())
         scale = scale.masked_fill((scale == 0) | scale.isinf(), 1.0)
-        x, y = self / scale, other / scale
+        x, y = x / scale, y / scale
         return (x * x + y * y).sqrt() * scale
 
     def xlogy(self, other: Operand) -> Tensor:
         """Self * log(other), and 0 where self is 0, whatever other is but NaN."""
-        other = self._lift(other)
-        nothing = self.eq(0) & ((other <= 0) | other.isinf())
-        return self * (other * 1.0).masked_fill(nothing, 1.0).log()
+        x, y = self._common(other)
+        nothing = x.eq(0) & ((y <= 0) | y.isinf())
+        return x * (y * 1.0).masked_fill(nothing, 1.0).log()
 
     def logaddexp2(self, other: Operand) -> Tensor:
         """log2(2^self + 2^other), for any size of the operands."""
@@ -57,7 +57,8 @@ class ElementaryMethods(Methods):
 
     def ldexp(self, other: Operand) -> Tensor:
         """Self * 2^other."""
-        return self * (self._lift(other) * 1.0).exp2()
+        x, y = self._common(other)
+        return x * (y * 1.0).exp2()
 
     def heaviside(self, values: Operand) -> Tensor:
         """0 where self is negative, 1 where it is positive, `values` where it is 0."""
@@ -87,8 +88,9 @@ class ElementaryMethods(Methods):
 
     def logit(self, eps: float | None = None) -> Tensor:
         """log(x / (1 - x)), of x within [eps, 1 - eps] when `eps` is given."""
-        x = self._self if eps is None else self.clamp(eps, 1 - eps)
-        return (x / (1 - x)).log()
+        x = self._self if self.dtype.is_floating_point else self._self.mul(1.0)
+        x = x if eps is None else x.clamp(eps, 1 - eps)
+        return x.log() - (-x).log1p()
 
     def sinc(self) -> Tensor:
         """sin(pi x) / (pi x), and 1 at 0."""
@@ -160,3 +162,11 @@ class ElementaryMethods(Methods):
     negative_, multiply_, subtract_ = in_place("neg"), in_place("mul"), in_place("sub")
     divide_, true_divide_, clip_ = in_place("div"), in_place("div"), in_place("clamp")
     addmm_, baddbmm_ = in_place("addmm"), in_place("baddbmm")
+    absolute_, sgn_, sinc_ = in_place("abs"), in_place("sgn"), in_place("sinc")
+    asinh_, acosh_, atanh_ = in_place("asinh"), in_place("acosh"), in_place("atanh")
+    deg2rad_, rad2deg_, renorm_ = in_place("deg2rad"), in_place("rad2deg"), in_place("renorm")
+    ldexp_, heaviside_, not_equal_ = in_place("ldexp"), in_place("heaviside"), in_place("ne")
+    less_, less_equal_ = in_place("lt"), in_place("le")
+    greater_, greater_equal_ = in_place("gt"), in_place("ge")
+    arcsin_, arccos_, arctan_ = in_place("asin"), in_place("acos"), in_place("atan")
+    arcsinh_, arccosh_, arctanh_ = in_place("asinh"), in_place("acosh"), in_place("atanh")

@@ -78,7 +78,10 @@ class IndexMethods(Methods):
     def index_select(self, dim: int, index: Any) -> Tensor:
         """The elements of `dim` at the positions in a vector."""
         axis = normalize_axis(dim, self.ndim, "index_select: axis")
-        return self[(slice(None),) * axis + (index,)]
+        index = self._lift(index)
+        if index.ndim > 1:
+            raise ShapeError(f"index_select: the index must be a vector, got shape {index.shape}")
+        return self[(slice(None),) * axis + (index.reshape(-1),)]
 
     def take(self, index: Any) -> Tensor:
         """Elements of the flat tensor."""

@@ -54,7 +54,43 @@ class PieceMethods(Methods):
         if self.ndim < count:
             raise AxisError(f"{name} needs {count} dimensions, this tensor has {self.shape}")
 
-    # Cut.
+    # Cut, and put in.
+
+    def slice_scatter(
+        self, src: Any, dim: int = 0, start: int | None = None, end: int | None = None,
+        step: int = 1,
+    ) -> Tensor:  # fmt: skip
+        """A copy with `src` in the place of a slice of `dim`."""
+        axis = normalize_axis(dim, self.ndim, "slice_scatter: axis")
+        return self._with((slice(None),) * axis + (slice(start, end, step),), src, "slice_scatter")
+
+    def select_scatter(self, src: Any, dim: int, index: int) -> Tensor:
+        """A copy with `src` in the place of element `index` of `dim`."""
+        axis = normalize_axis(dim, self.ndim, "select_scatter: axis")
+        return self._with((slice(None),) * axis + (index,), src, "select_scatter")
+
+    def _with(self, key: Any, src: Any, name: str) -> Tensor:
+        place, source = self[key].shape, self._alike(src)
+        if source.shape != place:
+            raise ShapeError(f"{name}: a source of shape {source.shape} in the place of {place}")
+        return self.index_put(key, source)
+
+    def split_with_sizes(self, split_sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+        """`split` into pieces of the sizes in a list."""
+        return self.split(list(split_sizes), dim)
+
+    def sum_to_size(self, *size: Any) -> Tensor:
+        """The sums over dimensions that broadcasting `size` to this shape would spread."""
+        target = ints(size)
+        lead = self.ndim - len(target)
+        spread = [
+            lead + i for i, n in enumerate(target)
+            if lead >= 0 and n == 1 and self.shape[lead + i] != 1
+        ]  # fmt: skip
+        kept = self.sum(spread, keepdim=True) if spread else self._self
+        if lead < 0 or kept.shape[lead:] != target:
+            raise ShapeError(f"sum_to_size: {target} does not broadcast to {self.shape}")
+        return kept.sum(tuple(range(lead))) if lead else kept
 
     @numpy_names
     def tensor_split(self, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:

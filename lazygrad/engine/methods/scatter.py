@@ -77,7 +77,14 @@ class ScatterMethods(Methods):
         common = promote(self.dtype, src.dtype)
         return self.cast(common), src._self.cast(common)
 
+    def _row(self, index: Any) -> tuple[Tensor, Tensor]:
+        """A tensor without dimensions, and an index into it, as vectors."""
+        return self.reshape(1), self._lift(index).reshape(-1)
+
     def _scatter(self, name: str, dim: int, index: Any, src: Any, accumulate: bool) -> Tensor:
+        if not self.ndim:
+            row, index = self._row(index)
+            return row._scatter(name, dim, index, src, accumulate).reshape(())
         x, src = self._in_common(src)
         axis, positions = x._along(name, dim, index)
         source = x._source(name, positions, src)
@@ -89,6 +96,9 @@ class ScatterMethods(Methods):
         if reduce not in _REDUCES:
             hint = nearest(str(reduce), _REDUCES)
             raise ArgumentError(f"{name}: reduce is one of {_REDUCES}, got {reduce!r}{hint}")
+        if not self.ndim:
+            row, index = self._row(index)
+            return row._reduced_at(name, dim, index, src, reduce, include_self).reshape(())
         x, src = self._in_common(src)
         axis, positions = x._along(name, dim, index)
         source = x._source(name, positions, src)
@@ -123,10 +133,21 @@ class ScatterMethods(Methods):
     def _add_at(
         self, name: str, dim: int, index: Any, source: Any, accumulate: bool
     ) -> Tensor:  # fmt: skip
+        if not self.ndim:
+            row, index = self._row(index)
+            return row._add_at(name, dim, index, source, accumulate).reshape(())
         axis = normalize_axis(dim, self.ndim, f"{name}: axis")
         rows = indexing.checked(self._lift(index), self.shape[axis], f"{name}: index")
         values = self._alike(source)
+        if rows.ndim > 1:
+            raise ShapeError(f"{name}: the index must be a vector, got shape {rows.shape}")
         if values.ndim:
+            line = (*self.shape[:axis], *(rows.shape or (1,)), *self.shape[axis + 1 :])
+            if values.shape != line:
+                raise ShapeError(
+                    f"{name}: a source of shape {values.shape} for {line[axis]} positions along "
+                    f"axis {axis} of {self.shape}, where {line} is needed"
+                )
             values = values.movedim(axis, 0)
         front = self.movedim(axis, 0).apply(ops.INDEX_PUT, values, rows, accumulate=accumulate)
         return front.movedim(0, axis)

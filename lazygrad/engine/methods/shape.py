@@ -45,9 +45,9 @@ class ShapeMethods(Methods):
 
     # Views of all elements.
 
-    def reshape(self, *shape: Any) -> Tensor:
+    def reshape(self, *sizes: Any, shape: Any = None) -> Tensor:
         """The elements in C order under another shape; one size may be -1."""
-        target = resolve_reshape(self.shape, ints(shape))
+        target = resolve_reshape(self.shape, ints(sizes, shape))
         return self.apply(ops.RESHAPE, shape=target)
 
     def view(self, *shape: Any) -> Tensor:
@@ -75,9 +75,9 @@ class ShapeMethods(Methods):
         inner = resolve_reshape((self.shape[axis],), sizes)
         return self.reshape((*self.shape[:axis], *inner, *self.shape[axis + 1 :]))
 
-    def permute(self, *dims: Any) -> Tensor:
+    def permute(self, *order: Any, dims: Any = None) -> Tensor:
         """The dimensions in the given order."""
-        given = ints(dims)
+        given = ints(order, dims)
         axes = tuple(normalize_axis(a, self.ndim, "permute: axis") for a in given)
         if len(set(axes)) != len(axes) or len(axes) != self.ndim:
             raise AxisError(f"permute: {given} is no permutation of {self.ndim} dimensions")
@@ -110,6 +110,11 @@ class ShapeMethods(Methods):
         if self.ndim < 2:
             raise AxisError(f"mT needs at least two dimensions, this tensor has shape {self.shape}")
         return self.transpose(-2, -1)
+
+    @property
+    def mH(self) -> Tensor:
+        """`mT`: there are no complex numbers."""
+        return self.mT
 
     @property
     def is_transposed(self) -> bool:
@@ -251,8 +256,9 @@ class ShapeMethods(Methods):
         return self._slice([back if i in axes else slice(None) for i in range(self.ndim)])
 
     @numpy_names
-    def roll(self, shifts: Any, dim: Any = None) -> Tensor:
+    def roll(self, shifts: Any, dim: Any = None, *, dims: Any = None) -> Tensor:
         """Elements moved by `shifts` along `dim`; those that leave come in at the other end."""
+        dim = dims if dim is None else dim
         if dim is None:
             return self.reshape(-1).roll(shifts, 0).reshape(self.shape)
         amounts, axes = ints((shifts,)), ints((dim,))
@@ -278,9 +284,9 @@ class ShapeMethods(Methods):
         spread = self.reshape([m for n in shape for m in (1, n)]).expand(paired)
         return spread.reshape([c * n for c, n in zip(counts, shape, strict=True)])
 
-    def tile(self, *dims: Any) -> Tensor:
+    def tile(self, *times: Any, dims: Any = None) -> Tensor:
         """As `repeat`, but missing leading counts are 1."""
-        counts = ints(dims)
+        counts = ints(times, dims)
         return self.repeat((1,) * (self.ndim - len(counts)) + counts)
 
     @numpy_names
@@ -293,6 +299,8 @@ class ShapeMethods(Methods):
         axis = existing_axis(dim, self.ndim, "repeat_interleave: axis")
         size = self.shape[axis]
         if isinstance(repeats, int):
+            if repeats < 0:
+                raise ArgumentError(f"repeat_interleave: repeats must be >= 0, got {repeats}")
             new = self.unsqueeze(axis + 1)
             spread = new.expand((*new.shape[: axis + 1], repeats, *new.shape[axis + 2 :]))
             return spread.flatten(axis, axis + 1)
@@ -332,6 +340,9 @@ class ShapeMethods(Methods):
 
     def _cut(self, pairs: Sequence[tuple[int, int]]) -> Tensor:
         """Without as many elements at each border as the amounts are below zero."""
+        for axis, (a, b) in enumerate(pairs):
+            if max(-a, 0) + max(-b, 0) > self.shape[axis]:
+                raise ShapeError(f"pad: ({a}, {b}) cuts more than axis {axis} of {self.shape} has")
         return self._slice(
             [slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(self.shape, pairs, strict=True)]
         )

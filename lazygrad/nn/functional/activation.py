@@ -43,6 +43,8 @@ def hardtanh(
     input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Tensor:
     """`x` cut to [min_val, max_val]; its slope at the corners is 0, where that of `clamp` is 1."""
+    if min_val > max_val:
+        raise ArgumentError(f"hardtanh: min_val {min_val} is above max_val {max_val}")
     inside = (input > min_val) & (input < max_val)
     return input.where(inside, input.detach().clamp(min_val, max_val))
 
@@ -271,18 +273,21 @@ def relu_squared(input: Tensor, inplace: bool = False, *, auto: bool | None = No
 
 
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
-    """`x` where x > threshold, else `value`."""
-    return input.where(input > threshold, value)
+    """`value` where x <= threshold, else `x`, NaN included."""
+    return input.where((input <= threshold).logical_not(), value)
 
 
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
-    """`x` where |x| > lambd, else 0."""
-    return input.where(input.abs() > lambd, 0.0)
+    """0 where |x| <= lambd, else `x`, NaN included."""
+    return input.where((input.abs() <= lambd).logical_not(), 0.0)
 
 
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """`x` moved towards 0 by `lambd`, 0 where |x| <= lambd."""
-    return (input - input.sign() * lambd).where(input.abs() > lambd, 0.0)
+    if lambd < 0:
+        raise ArgumentError(f"softshrink: lambd must not be negative, got {lambd}")
+    moved = input - input.sign() * lambd
+    return moved.where((input.abs() <= lambd).logical_not(), 0.0)
 
 
 def tanhshrink(input: Tensor) -> Tensor:

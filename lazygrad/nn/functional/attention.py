@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from functools import reduce
 
-from lazygrad.dtypes import promote
+from lazygrad.dtypes import INTEGER, promote
 from lazygrad.engine.creation import arange
 from lazygrad.engine.functions import cat
 from lazygrad.engine.precision import HALF
 from lazygrad.engine.tensor import Tensor
-from lazygrad.errors import ArgumentError, ShapeError
+from lazygrad.errors import ArgumentError, DTypeError, ShapeError
 from lazygrad.nn.functional.layers import dropout
 from lazygrad.ops.attention import ATTENTION, seen_weights
 from lazygrad.shapes import Shape, broadcast
@@ -121,6 +121,11 @@ def scaled_dot_product_attention(
             raise ShapeError(
                 f"scaled_dot_product_attention: {shapes}: batch or heads differ"
             ) from None
+    if isinstance(attn_mask, Tensor) and attn_mask.dtype.category == INTEGER:
+        raise DTypeError(
+            "scaled_dot_product_attention: attn_mask is bool (true: allowed) or floating (added), "
+            f"got {attn_mask.dtype}"
+        )
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     if dropout_p:
         return _composed(query, key, value, attn_mask, is_causal, scale, dropout_p)

@@ -11,7 +11,13 @@ from lazygrad.engine.precision import SINGLE
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError, ShapeError
 from lazygrad.nn.functional.activation import logsigmoid
-from lazygrad.nn.functional.loss import _one_hot, _weight_row, as_target, reduce_loss
+from lazygrad.nn.functional.loss import (
+    _as_labels,
+    _one_hot,
+    _weight_row,
+    as_target,
+    reduce_loss,
+)
 
 
 @SINGLE
@@ -132,7 +138,7 @@ def multi_margin_loss(
     """The mean over the other classes of relu(margin - x[y] + x[i]) ** p (a multi-class hinge)."""
     if p not in (1, 2):
         raise ArgumentError(f"multi_margin_loss: p is 1 or 2, got {p}")
-    target = as_target(target)
+    target = _as_labels(target)
     mask = _one_hot("multi_margin_loss", input, target, ignore_index=-1)
     own = input.where(mask, 0.0).sum(dim=-1, keepdim=True)
     excess = (margin - own + input).clamp(min=0)
@@ -211,7 +217,7 @@ def gaussian_nll_loss(
     """
     target = as_target(target)
     variance = var if isinstance(var, Tensor) else input.new_full(input.shape, var)
-    if variance.shape == input.shape[:-1]:
+    if input.ndim and variance.shape == input.shape[:-1]:
         variance = variance.unsqueeze(-1)
     with_floor = where(variance < eps, variance - variance.detach() + eps, variance)
     loss = 0.5 * (with_floor.log() + (input - target).square() / with_floor)

@@ -64,6 +64,10 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> 
         raise DTypeError(f"embedding: indices must be integers, got {input.dtype}")
     if weight.ndim != 2:
         raise ShapeError(f"embedding: weight must be (number, width), got {weight.shape}")
+    if padding_idx is not None and not -weight.shape[0] <= padding_idx < weight.shape[0]:
+        raise ArgumentError(
+            f"embedding: padding_idx {padding_idx} is no row of weight {weight.shape}"
+        )
     rows = weight.index_select(0, input.reshape(-1)).reshape((*input.shape, weight.shape[1]))
     if padding_idx is None:
         return rows
@@ -186,7 +190,8 @@ def group_norm(
             f"group_norm: the channels of input {input.shape} (batch, channels, ...) are no "
             f"multiple of num_groups {num_groups}"
         )
-    grouped = wide(input).reshape((input.shape[0], num_groups, -1))
+    size = numel(input.shape[1:]) // num_groups
+    grouped = wide(input).reshape((input.shape[0], num_groups, size))
     out = unit(grouped, (2,), eps)[0]
     return _per_channel(out.reshape(input.shape), weight, bias).to(input.dtype)
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from lazygrad.dtypes import int64
+from lazygrad.engine.indexing import vetted
 from lazygrad.engine.precision import SINGLE
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError, DTypeError, ShapeError, nearest
@@ -64,6 +66,12 @@ def _class_axis(input: Tensor) -> int:
     return 1 if input.ndim > 1 else 0
 
 
+def _as_labels(target: Any) -> Tensor:
+    """Class indices as int64, which holds every `ignore_index`; probabilities as they are."""
+    labels = as_target(target)
+    return labels if labels.dtype.is_floating_point else labels.cast(int64)
+
+
 def _one_hot(name: str, input: Tensor, target: Tensor, ignore_index: int) -> Tensor:
     """Where each class index points to: a mask of the shape of `input`; ignored ones to nothing."""
     axis = _class_axis(input)
@@ -78,9 +86,7 @@ def _one_hot(name: str, input: Tensor, target: Tensor, ignore_index: int) -> Ten
             f"{name}: class indices must be integers, got {target.dtype}; use target.long()"
         )
     count = input.shape[axis]
-    index = target.long().apply(
-        CHECK_INDEX, low=0, high=count, what=f"{name}: label", ignore=ignore_index
-    )
+    index = target.apply(CHECK_INDEX, low=0, high=count, what=f"{name}: label", ignore=ignore_index)
     line = tuple(count if i == axis else 1 for i in range(input.ndim))
     mask = index.unsqueeze(axis) == index._iota(line, axis)
     if not 0 <= ignore_index < count:
@@ -117,7 +123,7 @@ def nll_loss(
     tensor(2.5000)
     """
     check_reduction(reduction)
-    target = as_target(target)
+    target = _as_labels(target)
     mask = _one_hot("nll_loss", input, target, ignore_index)
     loss, share = _picked("nll_loss", input, mask, weight)
     if reduction != "mean":
@@ -168,7 +174,7 @@ def cross_entropy(
     check_reduction(reduction)
     if not 0 <= label_smoothing <= 1:
         raise ArgumentError(f"label_smoothing must be between 0 and 1, got {label_smoothing}")
-    axis, target = _class_axis(input), as_target(target)
+    axis, target = _class_axis(input), _as_labels(target)
     log_prob = log_softmax(input, axis, auto=True if auto is None else auto)
     if target.shape == input.shape and target.dtype.is_floating_point:
         return _soft_cross_entropy(log_prob, target, weight, reduction, label_smoothing)
@@ -220,6 +226,8 @@ def binary_cross_entropy(
     """
     target = as_target(target)
     _same_shape("binary_cross_entropy", input, target)
+    within = (input >= 0) & (input <= 1)
+    input = vetted(input, within, "binary_cross_entropy: inputs outside of [0, 1]")
     loss = -(target * _safe_log(input) + (1 - target) * _safe_log(1 - input))
     return reduce_loss(loss if weight is None else loss * weight, reduction)
 
@@ -265,14 +273,30 @@ def kl_div(
     if log_target:
         loss = target.exp() * (target - input)
     else:
-        positive = target > 0
-        loss = (target * (target.where(positive, 1.0).log() - input)).where(positive, 0.0)
+        loss = target.xlogy(target) - target * input
     if reduction == "batchmean":
-        return loss.sum() / input.shape[0]
+        return loss.sum() / (input.shape[0] if input.ndim else 1)
     return reduce_loss(loss, reduction)
 
 
 # Regression.
+
+
+def _times_weight(name: str, loss: Tensor, weight: Tensor, input: Tensor) -> Tensor:
+    if weight.shape != input.shape:
+        raise ShapeError(f"{name}: input {input.shape} and weight {weight.shape} differ")
+    return loss * weight
+
+
+def _weighted(
+    name: str, loss: Tensor, weight: Tensor | None, input: Tensor, reduction: str
+) -> Tensor:
+    """The reduced loss; a mean is over the weights, where there are any."""
+    if weight is None:
+        return reduce_loss(loss, reduction)
+    check_reduction(reduction)
+    loss = _times_weight(name, loss, weight, input)
+    return loss.sum() / weight.sum() if reduction == "mean" else reduce_loss(loss, reduction)
 
 
 def _squared_backward(given: tuple[Tensor, Tensor], g: Tensor) -> tuple[Tensor, Tensor]:
@@ -288,9 +312,10 @@ def _squared_error(x: Tensor, y: Tensor) -> Tensor:
 
 @SINGLE
 def mse_loss(
-    input: Tensor, target: Tensor, reduction: str = "mean", *, auto: bool | None = None
+    input: Tensor, target: Tensor, reduction: str = "mean", weight: Tensor | None = None, *,
+    auto: bool | None = None,
 ) -> Tensor:  # fmt: skip
-    """The squared difference.
+    """The squared difference; a mean with a `weight` for each element is the weighted one.
 
     >>> import lazygrad as lg
     >>> lg.nn.functional.mse_loss(lg.tensor([1.0, 3.0]), lg.tensor([1.0, 1.0]))
@@ -299,15 +324,18 @@ def mse_loss(
     target = as_target(target)
     _broadcasting("mse_loss", input, target)
     alike = (input.shape, input.dtype) == (target.shape, target.dtype)
-    return reduce_loss(_squared_error(input, target, auto=auto if alike else True), reduction)
+    loss = _squared_error(input, target, auto=auto if alike else True)
+    return _weighted("mse_loss", loss, weight, input, reduction)
 
 
 @SINGLE
-def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """The absolute difference."""
+def l1_loss(
+    input: Tensor, target: Tensor, reduction: str = "mean", weight: Tensor | None = None
+) -> Tensor:
+    """The absolute difference; a mean with a `weight` for each element is the weighted one."""
     target = as_target(target)
     _broadcasting("l1_loss", input, target)
-    return reduce_loss((input - target).abs(), reduction)
+    return _weighted("l1_loss", (input - target).abs(), weight, input, reduction)
 
 
 @SINGLE
@@ -328,13 +356,20 @@ def smooth_l1_loss(
 
 @SINGLE
 def huber_loss(
-    input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0
-) -> Tensor:
-    """0.5 * d * d where |d| < delta, else delta * (|d| - 0.5 * delta) (Huber 1964)."""
+    input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0,
+    weight: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """0.5 * d * d where |d| < delta, else delta * (|d| - 0.5 * delta) (Huber 1964).
+
+    A `weight` multiplies each element; the mean is over their number, as PyTorch has it.
+    """
     if delta <= 0:
         raise ArgumentError(f"huber_loss: delta must be positive, got {delta}")
     target = as_target(target)
     _broadcasting("huber_loss", input, target)
     distance = (input - target).abs()
     near, far = distance * distance * 0.5, (distance - 0.5 * delta) * delta
-    return reduce_loss(near.where(distance < delta, far), reduction)
+    loss = near.where(distance < delta, far)
+    if weight is not None:
+        loss = _times_weight("huber_loss", loss, weight, input)
+    return reduce_loss(loss, reduction)

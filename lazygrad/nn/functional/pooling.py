@@ -205,6 +205,8 @@ def _avg_pool(
     windows, border, restore = _pooled(
         name, dimensions, input, kernel_size, stride, padding, 1, ceil_mode, 0.0
     )
+    if divisor_override == 0:
+        raise ArgumentError("avg_pool: divisor_override must not be 0")
     if divisor_override is not None:
         total = windows.values.sum(windows.axes)
         return restore(total / divisor_override)  # type: ignore[no-any-return]

@@ -57,6 +57,7 @@ def clip_grad_norm_(
     max_norm: float | Tensor,
     norm_type: float = 2.0,
     error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
 ) -> Tensor:
     """Scale the gradients so that their total norm is at most `max_norm`; returns the norm before.
 
@@ -101,7 +102,9 @@ def _bound(value: float) -> float:
     return float(value)
 
 
-def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
+def clip_grad_value_(
+    parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None
+) -> None:
     """Cut every element of the gradients to [-clip_value, clip_value]."""
     bound = _bound(clip_value)
     with no_grad():

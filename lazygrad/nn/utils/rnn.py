@@ -113,23 +113,30 @@ def pad_packed_sequence(
 
 
 def pad_sequence(
-    sequences: Sequence[Tensor], batch_first: bool = False, padding_value: float = 0.0
-) -> Tensor:
+    sequences: Sequence[Tensor], batch_first: bool = False, padding_value: float = 0.0,
+    padding_side: str = "right",
+) -> Tensor:  # fmt: skip
     """Tensors (time, ...) of different lengths as one (time, batch, ...) or (batch, time, ...).
+
+    `padding_side` is "right", after the last step, or "left", before the first.
 
     >>> import lazygrad as lg
     >>> pad_sequence([lg.tensor([1.0, 2.0]), lg.tensor([3.0])], batch_first=True)
     tensor([[1., 2.],
             [3., 0.]])
     """
+    if not sequences or padding_side not in ("right", "left"):
+        raise ArgumentError(
+            f"pad_sequence takes at least one sequence, and padding_side 'right' or 'left'; got "
+            f"{len(sequences)} and {padding_side!r}"
+        )
     steps = max(s.shape[0] for s in sequences)
-    return stack(
-        [
-            s.pad([(0, steps - s.shape[0]), *[(0, 0)] * (s.ndim - 1)], value=padding_value)
-            for s in sequences
-        ],
-        0 if batch_first else 1,
-    )
+    padded = []
+    for s in sequences:
+        missing = steps - s.shape[0]
+        ends = (0, missing) if padding_side == "right" else (missing, 0)
+        padded.append(s.pad([ends, *[(0, 0)] * (s.ndim - 1)], value=padding_value))
+    return stack(padded, 0 if batch_first else 1)
 
 
 def pack_sequence(sequences: Sequence[Tensor], enforce_sorted: bool = True) -> PackedSequence:

@@ -16,7 +16,8 @@ from lazygrad.optim.optimizer import Optimizer
 class OneCycleLR(LRScheduler):
     """One cycle: up from `max_lr / div_factor` to `max_lr`, then down far below (Smith 2018).
 
-    The momentum (or the first beta) goes the other way unless `cycle_momentum` is False.
+    With `three_phase` it goes down as it went up first, and then far below in what is left. The
+    momentum (or the first beta) goes the other way unless `cycle_momentum` is False.
     """
 
     absolute = True
@@ -35,6 +36,7 @@ class OneCycleLR(LRScheduler):
         max_momentum: float = 0.95,
         div_factor: float = 25.0,
         final_div_factor: float = 1e4,
+        three_phase: bool = False,
         last_epoch: int = -1,
     ) -> None:
         if total_steps is None:
@@ -45,6 +47,7 @@ class OneCycleLR(LRScheduler):
             raise ArgumentError(f"anneal_strategy is 'cos' or 'linear', got {anneal_strategy!r}")
         self.total_steps = positive("total_steps", total_steps)
         self.peak = float(within("pct_start", pct_start, 0, 1) * total_steps) - 1
+        self.three_phase = three_phase
         self.cosine = anneal_strategy == "cos"
         self.max_lrs = per_group(optimizer, max_lr, "max_lr")
         self.div_factor, self.final_div_factor = div_factor, final_div_factor
@@ -56,12 +59,18 @@ class OneCycleLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def _between(self, low: float, high: float, end: float) -> float:
-        """The point of the cycle between two values: up to `high`, then down to `end`."""
+        """The point of the cycle between values: up to `high`, then down to `end`."""
         if self.last_epoch > self.total_steps:
             raise ArgumentError(f"step {self.last_epoch} of a cycle of {self.total_steps} steps")
-        rising = self.last_epoch <= self.peak
-        first, last = (low, high) if rising else (high, end)
-        start, stop = (0.0, self.peak) if rising else (self.peak, self.total_steps - 1)
+        turns, values = [0.0, self.peak, self.total_steps - 1], [low, high, end]
+        if self.three_phase:  # back to `low` as fast as it came
+            turns.insert(2, 2 * self.peak)
+            values.insert(2, low)
+        phase = 0
+        while self.last_epoch > turns[phase + 1] and phase + 2 < len(turns):
+            phase += 1
+        first, last = values[phase : phase + 2]
+        start, stop = turns[phase : phase + 2]
         done = (self.last_epoch - start) / (stop - start)
         if self.cosine:
             return last + (first - last) / 2 * (math.cos(math.pi * done) + 1)

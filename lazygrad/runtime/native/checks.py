@@ -30,21 +30,23 @@ def check_units(kernel: Kernel, stage: Extern) -> list[Unit]:
         raise Unsupported("a check of strided indices")
     attrs = stage.attributes()
     low, high, ignore = attrs["low"], attrs["high"], attrs.get("ignore")
-    skip = low if ignore is None else ignore
-    if not all(-_LIMIT <= v < _LIMIT for v in (low, high, skip)):
+    if not all(-_LIMIT <= v < _LIMIT for v in (low, high, ignore or 0)):
         raise Unsupported("a check against limits beyond 64 bits")
     signed = dtype.dtype.kind == "i"
     bits = 8 * dtype.itemsize
+    if not signed:  # nothing is below 0, where an unsigned comparison sees the largest numbers
+        low, ignore = max(low, 0), None if ignore is None or ignore < 0 else ignore
+    skips = ignore is not None
 
     def build(name: str) -> Function:
-        return _check(name, bits, signed)
+        return _check(name, bits, signed, skips)
 
-    words = (access.offset, numel(shape), low, high, skip)
-    return [Unit(("check_index", bits, signed), build, (access.buffer,), words, checks=True)]
+    words = (access.offset, numel(shape), low, high, ignore or 0)
+    return [Unit(("check_index", bits, signed, skips), build, (access.buffer,), words, checks=True)]
 
 
-def _check(name: str, bits: int, signed: bool) -> Function:
-    """1 if any element lies outside of [low, high) and is not `skip`."""
+def _check(name: str, bits: int, signed: bool, skips: bool) -> Function:
+    """1 if any element lies outside of [low, high) and is not `skip`, where one `skips` at all."""
     frame = Frame(name, 1)
     f = frame.f
     base = frame.pointer(0)
@@ -57,8 +59,9 @@ def _check(name: str, bits: int, signed: bool) -> Function:
             x = f.convert("sext" if signed else "zext", x, "i64")
         below = f.cmp("icmp slt" if signed else "icmp ult", x, low)
         above = f.cmp("icmp sge" if signed else "icmp uge", x, high)
-        other = f.cmp("icmp ne", x, skip)
-        wrong = f.bin("and", f.bin("or", below, above), other)
+        wrong = f.bin("or", below, above)
+        if skips:
+            wrong = f.bin("and", wrong, f.cmp("icmp ne", x, skip))
         f.store(f.bin("or", f.load("i1", bad), wrong), bad)
     f.ret(f.convert("zext", f.load("i1", bad), "i64"))
     return f
