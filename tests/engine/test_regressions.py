@@ -1,8 +1,12 @@
 """Each test is a program that once went wrong, as small as it could be made."""
 
 import copy
+import os
 import pickle
+import signal
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,6 +15,7 @@ import pytest
 
 import lazygrad as lg
 from lazygrad import nn
+from lazygrad.engine.modes import LOCK
 from lazygrad.engine.pending import WRITES
 
 
@@ -314,3 +319,26 @@ def test_an_assigned_tensor_takes_the_place_of_a_pending_write() -> None:
     assert layer.weight.tolist() == [[0.5, 0.5]] * 3
     assert (np.abs(before.numpy()) < 0.7072).all() and before.numpy().std() > 0
     assert layer.weight.tolist() == [[0.5, 0.5]] * 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork there")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_fork_waits_for_what_another_thread_realizes() -> None:
+    begun = threading.Event()
+
+    def realize() -> None:
+        with LOCK:
+            begun.set()
+            time.sleep(0.1)
+
+    other = threading.Thread(target=realize)
+    other.start()
+    begun.wait()
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(20)  # rather than wait for ever for a thread that it does not have
+        os._exit(0 if lg.ones(3).sum().item() == 3 else 1)
+    other.join()
+    assert os.waitpid(child, 0)[1] == 0
+    assert lg.ones(3).sum().item() == 3
