@@ -342,3 +342,20 @@ def test_a_fork_waits_for_what_another_thread_realizes() -> None:
     other.join()
     assert os.waitpid(child, 0)[1] == 0
     assert lg.ones(3).sum().item() == 3
+
+
+def test_the_lines_of_a_call_grow_with_its_arguments_not_with_their_pairs() -> None:
+    @lg.compute_graph
+    def total(values: list[Any]) -> Any:
+        return lg.stack(values).sum()
+
+    values = [np.float32(k) * np.ones(2, np.float32) for k in range(200)]
+    for _ in range(2):
+        assert total(values).item() == 2 * 199 * 100
+    binder = total._binder
+    assert binder is not None and len(binder.source) < 200 * 400
+    assert total(values).item() == 2 * 199 * 100 and binder.hits
+    values[7] = values[150]  # one array under two names
+    assert total(values).item() == 2 * (199 * 100 - 7 + 150)
+    values[7] = np.full(2, 7, np.float32)
+    assert total(values).item() == 2 * 199 * 100
