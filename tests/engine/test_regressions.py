@@ -359,3 +359,12 @@ def test_the_lines_of_a_call_grow_with_its_arguments_not_with_their_pairs() -> N
     assert total(values).item() == 2 * (199 * 100 - 7 + 150)
     values[7] = np.full(2, 7, np.float32)
     assert total(values).item() == 2 * 199 * 100
+
+
+@pytest.mark.parametrize("executor", ["auto", "reference", "numpy"])
+def test_a_sum_that_only_an_empty_value_reads_is_not_computed(executor: str) -> None:
+    with lg.config.override(executor=executor):
+        doubled = lg.ones(7).cumsum(0) * 2  # is kept: the sum is a part of its kernel
+        empty = lg.zeros(0) % doubled.sum(0, keepdim=True)
+        assert empty.tolist() == []
+        assert doubled.tolist() == [2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0]
