@@ -17,6 +17,8 @@ import lazygrad as lg
 from lazygrad import nn
 from lazygrad.engine.modes import LOCK
 from lazygrad.engine.pending import WRITES
+from lazygrad.errors import InternalError
+from lazygrad.runtime.dispatch import uses_native
 
 
 @pytest.mark.parametrize("executor", ["auto", "reference"])
@@ -368,3 +370,28 @@ def test_a_sum_that_only_an_empty_value_reads_is_not_computed(executor: str) -> 
         empty = lg.zeros(0) % doubled.sum(0, keepdim=True)
         assert empty.tolist() == []
         assert doubled.tolist() == [2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0]
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("broken", ["engine.emit.build_kernel", "engine.emit.lower", "LLVM"])
+def test_a_kernel_that_does_not_compile_is_named_with_its_lines(
+    broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("out of order")
+
+    monkeypatch.setenv("LAZYGRAD_CACHE_MB", "0")
+    x = lg.ones(3).realize()
+    y = (x.cos() + 0.25).realize()
+    for _ in range(len(broken)):  # a kernel that no other test has
+        y = (y.sigmoid() * 3.25).sin()
+    if broken == "LLVM":
+        if not uses_native():
+            pytest.skip("no machine code")
+        broken = "runtime.native.jit._compile"
+    with monkeypatch.context() as patch:
+        patch.setattr(f"lazygrad.{broken}", fail)
+        with pytest.raises(InternalError, match=r"kernel k0 cannot be compiled: .*order") as found:
+            y.tolist()
+    assert "test_regressions.py" in "".join(found.value.__notes__)
+    assert y.shape == (3,) and np.isfinite(y.numpy()).all()
