@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lazygrad.dtypes import FLOATING
 from lazygrad.errors import InternalError
 from lazygrad.runtime.executor import Code, Lowered, Place
-from lazygrad.runtime.kernel import Contract, Kernel
+from lazygrad.runtime.kernel import Contract, Kernel, computed_dtypes
 from lazygrad.runtime.reference import flat_params, interpret
 
 Arrays = Sequence[NDArray[Any]]
@@ -42,6 +43,10 @@ class Comparison:
 
     def __init__(self, kernel: Kernel, exact: bool) -> None:
         self.kernel, self.exact = kernel, exact
+        self.digits = 1e-9  # relative, of the coarsest dtype that takes part
+        for dtype in computed_dtypes(kernel):
+            if dtype.category == FLOATING:
+                self.digits = max(self.digits, _DIGITS[dtype.itemsize])
         self.before: list[NDArray[Any]] = []
 
     def snapshot(self, params: Arrays) -> None:
@@ -53,9 +58,10 @@ class Comparison:
         given = [p.copy() for p in self.before]
         interpret(self.kernel, self.before)
         for i, (found, expected) in enumerate(zip(params, self.before, strict=True)):
-            if _same(found, expected, self.exact):
+            digits = 0.0 if self.exact or found.dtype.kind in "biu" else self.digits
+            if _same(found, expected, digits):
                 continue
-            if self.exact or not _same(found, expected, False, self._spread(given, i)):
+            if self.exact or not _same(found, expected, digits, self._spread(given, i)):
                 raise InternalError(
                     f"kernel {self.kernel.name}: parameter {i} differs from the reference: "
                     f"{found} instead of {expected}"
@@ -79,6 +85,7 @@ class Comparison:
         return _FACTOR * spread
 
 
+_DIGITS = {2: 1e-2, 4: 1e-4, 8: 1e-9}  # by the size of a float
 _NUDGES = 16
 _FACTOR = 32
 
@@ -94,15 +101,10 @@ def _nudged(values: NDArray[Any], random: np.random.Generator) -> NDArray[Any]:
 
 
 def _same(
-    found: NDArray[Any], expected: NDArray[Any], exact: bool, spread: NDArray[Any] | float = 0.0
+    found: NDArray[Any], expected: NDArray[Any], digits: float, spread: NDArray[Any] | float = 0.0
 ) -> bool:
-    """Whether no element is further from what is expected than rounding, or `spread`."""
+    """Whether no element is further from what is expected than `digits`, or `spread`."""
     wide, other = found.astype(np.float64), expected.astype(np.float64)
-    if exact or found.dtype.kind in "biu":
-        tolerance = scale = 0.0
-    else:
-        size = found.dtype.itemsize
-        tolerance = 1e-2 if size == 2 else 1e-4 if size == 4 else 1e-9
-        scale = float(np.nanmax(np.abs(other[np.isfinite(other)]), initial=1.0))
-    allowed = np.nan_to_num(tolerance * scale + spread, posinf=np.inf)
-    return bool(np.isclose(wide, other, tolerance, allowed, equal_nan=True).all())
+    scale = float(np.nanmax(np.abs(other[np.isfinite(other)]), initial=1.0))
+    allowed = np.nan_to_num(digits * scale + spread, posinf=np.inf)
+    return bool(np.isclose(wide, other, digits, allowed, equal_nan=True).all())

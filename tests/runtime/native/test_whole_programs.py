@@ -278,3 +278,9 @@ def test_validation_knows_what_is_rounding_alone() -> None:
         for _ in range(5):
             step(x)
     assert 0 < np.abs(bias.numpy()).max() < 0.01
+
+
+def test_validation_takes_a_float64_that_was_computed_in_float32_for_one() -> None:
+    whole, wide = lg.arange(40).realize(), lg.ones(40, dtype=lg.float64).realize()
+    with lg.config.override(validate=True):
+        assert np.isfinite((whole.float().tanh().exp() * (wide * 1e3)).numpy()).all()
