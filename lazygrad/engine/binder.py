@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from lazygrad.engine.compute_graph import Entry
 
 MISS = object()
+FEW = 5  # arguments alike that are compared in pairs
 DENSE = 0x101  # NumPy's flags C_CONTIGUOUS and ALIGNED
 SIMPLE = (bool, int, str, bytes, type(None))
 
@@ -126,8 +128,27 @@ class Writer:
             if child != LEAF:
                 self._unpack(part, child)
 
-    def check(self, index: int, by_pointer: bool) -> None:
-        """Test that a leaf of the arguments is what it was when this was captured."""
+    def check(self, by_pointer: bool) -> None:
+        """Test that the leaves of the arguments are what they were when this was captured."""
+        for index in range(len(self.arguments)):
+            self._check_leaf(index, by_pointer)
+        self._check_distinct()
+
+    def _check_distinct(self) -> None:
+        """Two names of one array are another signature."""
+        alike: dict[Any, list[str]] = {}
+        for arg, a in zip(self.arguments, self.leaves, strict=True):
+            if arg.kind in (ARRAY, TENSOR):
+                name = a if arg.kind == ARRAY else f"{a}._storage"
+                alike.setdefault((arg.kind, arg.key), []).append(name)
+        for names in alike.values():
+            if len(names) > FEW:  # of thousands there would be millions of pairs
+                ids = ", ".join(f"id({n})" for n in names)
+                self.tests.append(f"len({{{ids}}}) == {len(names)}")
+            else:
+                self.tests += [f"{a} is not {b}" for a, b in combinations(names, 2)]
+
+    def _check_leaf(self, index: int, by_pointer: bool) -> None:
         arg, a = self.arguments[index], self.leaves[index]
         tests = self.tests
         if arg.kind == ARRAY:
@@ -146,11 +167,6 @@ class Writer:
             tests.append(f"{a}.__class__ is {kind} and {a} == {self.name(arg.value)}")
         else:
             tests.append(f"{a} is {self.name(arg.value)}")
-        for k in range(index):  # two names of one array are another signature
-            other = self.arguments[k]
-            if arg.kind in (ARRAY, TENSOR) and other.kind == arg.kind and other.key == arg.key:
-                end = "" if arg.kind == ARRAY else "._storage"
-                tests.append(f"{a}{end} is not {self.leaves[k]}{end}")
 
     def _check_tensor(self, arg: Argument, a: str) -> None:
         """A leaf that needs no gradient, with a value, and no state of this function."""
@@ -279,8 +295,7 @@ def _step_binder(w: Writer, replay: Replay) -> Binder:
     if replay.cleared is not None:
         first.append("replay.cleared.cleared and replay.cleared.joined")
     w.tests[:0] = first
-    for i in range(len(w.arguments)):
-        w.check(i, True)
+    w.check(by_pointer=True)
     fill, draw, undo = _fill(w, replay)
     emptied = [i for i, _ in steady.slots] + [i for i, _, _ in steady.fresh]
     start = min([i for i, _, _ in steady.fresh] + steady.numbers, default=0)
@@ -345,8 +360,7 @@ def _call_binder(w: Writer, replay: Replay) -> Binder:
     captured = replay.captured
     w.names["replay"] = replay
     w.tests[:0] = [f"config.epoch == {w.name(w.entry.epoch_guards)}.epoch", "not WRITES"]
-    for i in range(len(w.arguments)):
-        w.check(i, False)
+    w.check(by_pointer=False)
     body: list[str] = []
     streams: dict[Any, int] = {}
     for k, (generator, count) in enumerate(captured.drawn.items()):

@@ -179,13 +179,15 @@ class CapturedFunction(Reports):
         return None
 
     def _path(self, tree: Any, index: int) -> str:
-        names = paths(tree)
-        name = names[index]
-        if name.startswith("[") and self._parameters:
-            head, _, rest = name[1:].partition("]")
+        return self._named(paths(tree)[index])
+
+    def _named(self, path: str) -> str:
+        """A path into the arguments, with the name of the parameter that it starts from."""
+        if path.startswith("[") and self._parameters:
+            head, _, rest = path[1:].partition("]")
             if head.isdigit() and int(head) < len(self._parameters):
                 return self._parameters[int(head)] + rest
-        return name
+        return path
 
     # capturing ----------------------------------------------------------------------------
 
@@ -261,11 +263,11 @@ class CapturedFunction(Reports):
             )
 
     def _note_signature(self, arguments: list[Argument], tree: Any) -> None:
-        for i, arg in enumerate(arguments):
-            seen = self._seen.setdefault(self._path(tree, i), set())
+        for arg, path in zip(arguments, paths(tree), strict=True):
+            name = self._named(path)
+            seen = self._seen.setdefault(name, set())
             seen.add(arg.key)
             limit = 4 if arg.counts else 8
-            name = self._path(tree, i)
             if len(seen) == limit and name not in self._warned:
                 self._warned.add(name)
                 hint = "; pass a counter as lg.scalar(i)" if arg.counts else ""

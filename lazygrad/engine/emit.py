@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 
 from lazygrad.config import config
+from lazygrad.engine.frozen import FrozenGraph
+from lazygrad.engine.interpret import blame
 from lazygrad.engine.kernels import build_kernel
 from lazygrad.engine.layouts import ARENA, OUTPUT, WRITE, Layouts
 from lazygrad.engine.memory import DEAD, Buffer
 from lazygrad.engine.schedule import Schedule
 from lazygrad.engine.zones import CANARY, ZONE, check_zone
+from lazygrad.errors import InternalError, LazygradError
 from lazygrad.runtime.dispatch import lower, prepare, threads
 from lazygrad.runtime.executor import Code, CompiledCode, Lowered, Place
 from lazygrad.runtime.kernel import Extern, Kernel
@@ -28,14 +31,17 @@ def build_kernels(
     """The kernel of each form, and the value that each of its parameters is."""
     kernels, roots = [], []
     for k, (form, over) in enumerate(zip(plan.forms, overs, strict=True)):
-        kernel, params = build_kernel(layouts, form, f"k{k}", over)
+        try:
+            kernel, params = build_kernel(layouts, form, f"k{k}", over)
+        except Exception as error:
+            raise _failed(error, layouts.frozen, f"k{k}", form.group.nodes) from error
         new = {old: written for written, old in over.items()}
         kernels.append(kernel)
         roots.append(tuple([new.get(r, r) for r in params]))
     return kernels, roots
 
 
-def lower_all(kernels: Sequence[Kernel]) -> list[Lowered]:
+def lower_all(frozen: FrozenGraph, kernels: Sequence[Kernel]) -> list[Lowered]:
     """Make kernels ready for their executors; kernels of one structure share the work."""
     known: dict[Any, Lowered] = {}
     found = []
@@ -43,7 +49,10 @@ def lower_all(kernels: Sequence[Kernel]) -> list[Lowered]:
         key = kernel.key()
         low = None if key is None else known.get(key)
         if low is None:
-            low = lower(kernel)
+            try:
+                low = lower(kernel)
+            except Exception as error:
+                raise _failed(error, frozen, kernel.name, kernel.nodes) from error
             failing = low.executor != "native" and any(isinstance(s, Extern) for s in kernel.stages)
             if key is not None and not failing:  # a reference that raises says whose kernel it is
                 known[key] = low
@@ -63,8 +72,8 @@ def emit_code(
     places = _places(layouts, buffers)
     guard = _Guard([*buffers, *spaces]) if config.poison else None
     codes: list[CompiledCode] = []
-    prepare(lowered)
     frozen = layouts.frozen
+    _compile(frozen, kernels, lowered)
     arrays = len(frozen.sources) + len(frozen.outputs) + len(frozen.writes)
     first_write = 1 + len(frozen.sources) + len(frozen.outputs)
     aliases = {first_write + k: 1 + at for k, (at, _) in enumerate(frozen.writes)}
@@ -91,6 +100,32 @@ def emit_code(
         length += len(kernel.nodes)
     codes.append(code.compile(name))
     return codes
+
+
+def _compile(frozen: FrozenGraph, kernels: Sequence[Kernel], lowered: Sequence[Lowered]) -> None:
+    """Compile all machine code at once; where that fails, one by one, to say which it was."""
+    try:
+        prepare(lowered)
+    except Exception:
+        for kernel, low in zip(kernels, lowered, strict=True):
+            try:
+                prepare([low])
+            except Exception as error:
+                raise _failed(error, frozen, kernel.name, kernel.nodes) from error
+        raise
+
+
+def _failed(
+    error: Exception, frozen: FrozenGraph, name: str, nodes: Sequence[int]
+) -> Exception:  # fmt: skip
+    """What to raise for an error while a kernel is compiled: with its name and the user's lines."""
+    found = error
+    if not isinstance(error, MemoryError | LazygradError) or isinstance(error, InternalError):
+        what = "" if isinstance(error, InternalError) else f"{type(error).__name__}: "
+        found = InternalError(f"kernel {name} cannot be compiled: {what}{error}")
+    for i in nodes[:4]:
+        blame(found, frozen.nodes[i], [frozen.nodes[j].shape for j in frozen.nodes[i].inputs])
+    return found
 
 
 class _Guard:

@@ -146,12 +146,13 @@ class Fuser:
         streams = uses_native() and not self.alone
         self.late = late(layouts, CACHE // 2) if streams else Late()
         self._rank = self._born = 0
+        self.effects = [i for i, n in enumerate(self.nodes) if n.op.kind is Kind.EFFECT]
+        self.needed = self._reached()
 
     def run(self) -> list[Group]:
         """The groups, in an order in which they can run."""
-        effects = [i for i, n in enumerate(self.nodes) if n.op.kind is Kind.EFFECT]
-        if effects:
-            first = ancestors(self.nodes, effects)
+        if self.effects:
+            first = ancestors(self.nodes, self.effects)
             self._phase([i for i in range(len(self.nodes)) if i in first])
             for group in self.groups:
                 group.rank = _CLOSED
@@ -159,6 +160,19 @@ class Fuser:
         else:
             self._phase(range(len(self.nodes)))
         return self.groups
+
+    def _reached(self) -> set[int]:
+        """What somebody reads. Empty values read nothing: what is made for them alone is not."""
+        found: set[int] = set()
+        stack = [*self.layouts.homes, *self.effects]
+        while stack:
+            i = stack.pop()
+            if i in found or i < 0:
+                continue
+            found.add(i)
+            if 0 not in self.nodes[i].shape or self.nodes[i].op.kind is Kind.EFFECT:
+                stack.extend(self._needs(i))
+        return found
 
     def _phase(self, order: range | list[int]) -> None:
         start = len(self.groups)
@@ -168,7 +182,7 @@ class Fuser:
             if node.op.kind is Kind.EFFECT:
                 self._pull(i)
                 self._open(EXTERN, [i], "a check or a print")
-            elif self.layouts.stored(i):
+            elif i in self.needed and self.layouts.stored(i):
                 self._place(i, node)
         self._settle(list(self.waiting), "it reads only sources")
         new = self.groups[start:]

@@ -6,6 +6,7 @@ One small object per thread, looked up once per operation.
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from collections.abc import Callable
 from types import CodeType
@@ -38,6 +39,13 @@ class State(threading.local):
 
 STATE = State()
 LOCK = threading.RLock()  # realizing, capturing and replaying are serialised
+
+if hasattr(os, "register_at_fork"):
+    # A forked child lacks the thread that realizes, and would wait for its lock for ever: a fork
+    # takes the lock itself, so that nothing is in the middle of anything.
+    os.register_at_fork(
+        before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=LOCK.release
+    )
 
 
 def serialised(fn: Callable[P, R]) -> Callable[P, R]:

@@ -64,7 +64,7 @@ def compile_graph(frozen: FrozenGraph, *, name: str = "") -> Program:
     reuse = not config.no_planner
     buffers, overs = find_buffers(layouts, plan, reuse)
     kernels, roots = build_kernels(layouts, plan, overs)
-    lowered = lower_all(kernels)
+    lowered = lower_all(layouts.frozen, kernels)
     spaces = [Buffer(low.workspace, k, k) for k, low in enumerate(lowered)]
     private = max((low.local for low in lowered), default=0) * threads()
     local = Buffer(private, 0, len(lowered))

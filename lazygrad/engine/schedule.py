@@ -45,7 +45,7 @@ class _Graph:
             made = self.where.get(root)
             if made is not None and readers - {made}:
                 layouts.exported.add(root)
-        for group in groups:  # an opaque op fills its buffer, also when only empty ones read it
+        for group in groups:  # an opaque op fills its buffer, also when nobody reads it
             if group.form is EXTERN:
                 layouts.exported.update(i for i in group.nodes if layouts.root[i] == i)
         layouts.exported.update(layouts.homes)

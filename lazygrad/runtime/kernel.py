@@ -291,3 +291,14 @@ def _by_chunk(kernel: Kernel, stage: Stage) -> bool:
         )
         for access in stage_loads(stage) + stage_stores(stage)
     )
+
+
+def computed_dtypes(kernel: Kernel) -> set[DType]:
+    """Those in which a kernel stores or computes anything."""
+    found = {p.dtype for p in kernel.params} | {s.dtype for s in kernel.scratch}
+    for stage in (*kernel.stages, *kernel.finish):
+        if isinstance(stage, Map | Reduce):
+            found |= {i.dtype for i in stage.body.instrs}
+        elif isinstance(stage, Contract):
+            found |= {i.dtype for b in (stage.a, stage.b, stage.epilogue) for i in b.instrs}
+    return found

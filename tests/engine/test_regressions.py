@@ -1,8 +1,12 @@
 """Each test is a program that once went wrong, as small as it could be made."""
 
 import copy
+import os
 import pickle
+import signal
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,7 +15,10 @@ import pytest
 
 import lazygrad as lg
 from lazygrad import nn
+from lazygrad.engine.modes import LOCK
 from lazygrad.engine.pending import WRITES
+from lazygrad.errors import InternalError
+from lazygrad.runtime.dispatch import uses_native
 
 
 @pytest.mark.parametrize("executor", ["auto", "reference"])
@@ -314,3 +321,77 @@ def test_an_assigned_tensor_takes_the_place_of_a_pending_write() -> None:
     assert layer.weight.tolist() == [[0.5, 0.5]] * 3
     assert (np.abs(before.numpy()) < 0.7072).all() and before.numpy().std() > 0
     assert layer.weight.tolist() == [[0.5, 0.5]] * 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork there")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_fork_waits_for_what_another_thread_realizes() -> None:
+    begun = threading.Event()
+
+    def realize() -> None:
+        with LOCK:
+            begun.set()
+            time.sleep(0.1)
+
+    other = threading.Thread(target=realize)
+    other.start()
+    begun.wait()
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(20)  # rather than wait for ever for a thread that it does not have
+        os._exit(0 if lg.ones(3).sum().item() == 3 else 1)
+    other.join()
+    assert os.waitpid(child, 0)[1] == 0
+    assert lg.ones(3).sum().item() == 3
+
+
+def test_the_lines_of_a_call_grow_with_its_arguments_not_with_their_pairs() -> None:
+    @lg.compute_graph
+    def total(values: list[Any]) -> Any:
+        return lg.stack(values).sum()
+
+    values = [np.float32(k) * np.ones(2, np.float32) for k in range(200)]
+    for _ in range(2):
+        assert total(values).item() == 2 * 199 * 100
+    binder = total._binder
+    assert binder is not None and len(binder.source) < 200 * 400
+    assert total(values).item() == 2 * 199 * 100 and binder.hits
+    values[7] = values[150]  # one array under two names
+    assert total(values).item() == 2 * (199 * 100 - 7 + 150)
+    values[7] = np.full(2, 7, np.float32)
+    assert total(values).item() == 2 * 199 * 100
+
+
+@pytest.mark.parametrize("executor", ["auto", "reference", "numpy"])
+def test_a_sum_that_only_an_empty_value_reads_is_not_computed(executor: str) -> None:
+    with lg.config.override(executor=executor):
+        doubled = lg.ones(7).cumsum(0) * 2  # is kept: the sum is a part of its kernel
+        empty = lg.zeros(0) % doubled.sum(0, keepdim=True)
+        assert empty.tolist() == []
+        assert doubled.tolist() == [2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0]
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("broken", ["engine.emit.build_kernel", "engine.emit.lower", "LLVM"])
+def test_a_kernel_that_does_not_compile_is_named_with_its_lines(
+    broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("out of order")
+
+    monkeypatch.setenv("LAZYGRAD_CACHE_MB", "0")
+    x = lg.ones(3).realize()
+    y = (x.cos() + 0.25).realize()
+    for _ in range(len(broken)):  # a kernel that no other test has
+        y = (y.sigmoid() * 3.25).sin()
+    if broken == "LLVM":
+        if not uses_native():
+            pytest.skip("no machine code")
+        broken = "runtime.native.jit._compile"
+    with monkeypatch.context() as patch:
+        patch.setattr(f"lazygrad.{broken}", fail)
+        with pytest.raises(InternalError, match=r"kernel k0 cannot be compiled: .*order") as found:
+            y.tolist()
+    assert "test_regressions.py" in "".join(found.value.__notes__)
+    assert y.shape == (3,) and np.isfinite(y.numpy()).all()

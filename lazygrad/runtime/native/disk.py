@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -58,9 +59,9 @@ class Disk:
             return None
         path = self.folder / key
         try:
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=_at_once) as file:
                 state = os.fstat(file.fileno())
-                if _unsafe(state):
+                if _unsafe(state) or not stat.S_ISREG(state.st_mode):
                     return None
                 data = file.read()
                 if time.time() - state.st_mtime > _TOUCH:
@@ -140,6 +141,10 @@ def _unsafe(state: os.stat_result) -> str:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait for a writer
 
 
 def _checksum(key: str, content: bytes) -> bytes:

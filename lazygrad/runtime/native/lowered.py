@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lazygrad.dtypes import DType, float16
+from lazygrad.dtypes import float16
 from lazygrad.errors import InternalError
 from lazygrad.runtime.alignment import aligned
 from lazygrad.runtime.executor import Bases, Code, KernelFailed, Place
-from lazygrad.runtime.kernel import Contract, Extern, Kernel, Map, Reduce
+from lazygrad.runtime.kernel import Contract, Extern, Kernel, computed_dtypes
 from lazygrad.runtime.native.checks import complain
 from lazygrad.runtime.native.driver import Command, Table
 from lazygrad.runtime.native.gemm import contract_units
@@ -32,7 +32,7 @@ ALONE = 20e-6  # seconds: shorter programs run on the caller
 
 def lower_units(kernel: Kernel) -> list[Unit]:
     """The units of a kernel; raises `Unsupported` where only the reference can compute it."""
-    if not host().halves and float16 in _dtypes(kernel):
+    if not host().halves and float16 in computed_dtypes(kernel):
         raise Unsupported("float16 on a processor that does not convert it")
     first = kernel.stages[0]
     if isinstance(first, Extern):
@@ -40,17 +40,6 @@ def lower_units(kernel: Kernel) -> list[Unit]:
     if isinstance(first, Contract):
         return contract_units(kernel)
     return row_units(kernel)
-
-
-def _dtypes(kernel: Kernel) -> set[DType]:
-    """Those in which a kernel stores or computes anything."""
-    found = {p.dtype for p in kernel.params} | {s.dtype for s in kernel.scratch}
-    for stage in (*kernel.stages, *kernel.finish):
-        if isinstance(stage, Map | Reduce):
-            found |= {i.dtype for i in stage.body.instrs}
-        elif isinstance(stage, Contract):
-            found |= {i.dtype for b in (stage.a, stage.b, stage.epilogue) for i in b.instrs}
-    return found
 
 
 class Native:

@@ -35,6 +35,16 @@ def test_what_is_written_is_read(kept: Disk) -> None:
     assert found.info() == (2, sum(p.stat().st_size for p in kept.folder.iterdir()))
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes there")
+def test_a_pipe_is_no_entry(kept: Disk) -> None:
+    kept.write(A, b"code")
+    (kept.folder / A).unlink()
+    os.mkfifo(kept.folder / A, 0o600)
+    assert again(kept).read(A) is None
+    again(kept).write(A, b"code")
+    assert again(kept).read(A) == b"code"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="other permissions there")
 def test_only_the_user_may_read_or_write(kept: Disk) -> None:
     kept.write(A, b"code")

@@ -257,3 +257,30 @@ def test_every_instruction_set_gives_the_same_bits() -> None:
         assert run.returncode == 0, run.stderr
         found.add(run.stdout)
     assert len(found) == 1
+
+
+def test_validation_knows_what_is_rounding_alone() -> None:
+    """The gradient of a bias before a mean is taken off is 0, and AdamW makes whole steps of it."""
+    x = np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32)
+    bias = nn.Parameter(np.zeros(8, np.float32))
+    optimizer = lg.optim.AdamW([bias])
+
+    @lg.compute_graph
+    def step(x: Any) -> Any:
+        optimizer.zero_grad()
+        y = (x + bias) * 3
+        loss = ((y - y.mean(0, keepdim=True)) ** 3).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    with lg.config.override(validate=True):
+        for _ in range(5):
+            step(x)
+    assert 0 < np.abs(bias.numpy()).max() < 0.01
+
+
+def test_validation_takes_a_float64_that_was_computed_in_float32_for_one() -> None:
+    whole, wide = lg.arange(40).realize(), lg.ones(40, dtype=lg.float64).realize()
+    with lg.config.override(validate=True):
+        assert np.isfinite((whole.float().tanh().exp() * (wide * 1e3)).numpy()).all()
