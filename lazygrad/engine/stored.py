@@ -32,6 +32,7 @@ from lazygrad.runtime.dispatch import threads, uses_native
 from lazygrad.runtime.executor import Bases, CompiledCode, ViewSpec
 from lazygrad.runtime.native import disk, jit, stored
 from lazygrad.runtime.native.lowered import NativeBlock
+from lazygrad.runtime.workers import cores
 
 LEAST = 200  # nodes; a smaller graph is compiled in a few milliseconds
 OWN = frozenset(ops.all_ops())
@@ -87,7 +88,7 @@ def name_of(frozen: FrozenGraph) -> str | None:
         return None
     if disk.cache().refused() or not all(n.op in OWN and _is_plain(n.attrs) for n in frozen.nodes):
         return None
-    about = (jit.generator(), _sources(), threads(), settings_key(), frozen.key)
+    about = (jit.generator(), _sources(), threads(), cores(), settings_key(), frozen.key)
     return hashlib.sha256(repr(about).encode()).hexdigest()
 
 
