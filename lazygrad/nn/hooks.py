@@ -12,7 +12,7 @@ import itertools
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from lazygrad.config import config
 
@@ -44,6 +44,18 @@ class HookRegistry(dict[int, Hook]):
         self.update(later)
         config.bump()
         return RemovableHandle(self, number)
+
+
+class Around(Protocol):
+    """What goes around a call besides: see backward_hooks.py."""
+
+    def enter(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The arguments in place of those given."""
+        ...
+
+    def leave(self, output: Any) -> Any:
+        """The output in place of the one computed."""
+        ...
 
 
 class RemovableHandle:
@@ -79,8 +91,12 @@ def run_with_hooks(
     after: HookRegistry,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    backward: Around | None = None,
 ) -> Any:
-    """Call with the hooks around it; a hook that returns something replaces what it was given."""
+    """Call with the hooks around it; a hook that returns something replaces what it was given.
+
+    Those of the backward pass see what the others have replaced.
+    """
     pending = list(after.values())
     try:
         for hook in list(before.values()):
@@ -92,10 +108,12 @@ def run_with_hooks(
                 changed = hook.call(module, args)
                 if changed is not None:
                     args = changed if isinstance(changed, tuple) else (changed,)
+        if backward is not None:
+            args = backward.enter(args)
         output = call(*args, **kwargs)
         while pending:
             output = _after(pending.pop(0), module, args, kwargs, output)
-        return output
+        return output if backward is None else backward.leave(output)
     except BaseException:
         for hook in pending:
             if hook.always:

@@ -27,6 +27,7 @@ from lazygrad.errors import (
     UnknownAttributeError,
     nearest,
 )
+from lazygrad.nn.backward_hooks import BackwardHooks
 from lazygrad.nn.conversion import convert_leaf, target_dtype
 from lazygrad.nn.hooks import Hook, HookRegistry, RemovableHandle, run_with_hooks
 from lazygrad.nn.parameter import Parameter
@@ -71,6 +72,8 @@ class Module(Tree):
     _conversions: int
     _forward_pre_hooks: HookRegistry
     _forward_hooks: HookRegistry
+    _backward_pre_hooks: HookRegistry
+    _backward_hooks: HookRegistry
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Make the registries, so that a subclass may forget `super().__init__()`."""
@@ -84,6 +87,8 @@ class Module(Tree):
             _conversions=0,
             _forward_pre_hooks=HookRegistry(),
             _forward_hooks=HookRegistry(),
+            _backward_pre_hooks=HookRegistry(),
+            _backward_hooks=HookRegistry(),
         )
         return self
 
@@ -116,9 +121,14 @@ class Module(Tree):
         if capturing():
             note_module(self, moving=True)
         before, after = self._forward_pre_hooks, self._forward_hooks
-        if not before and not after:
+        if not before and not after and not self._backward_hooks and not self._backward_pre_hooks:
             return call(*args, **kwargs)
-        return run_with_hooks(self, call, before, after, args, kwargs)
+        backward = None
+        if self._backward_hooks or self._backward_pre_hooks:
+            backward = BackwardHooks(
+                self, [*self._backward_pre_hooks.values()], [*self._backward_hooks.values()]
+            )
+        return run_with_hooks(self, call, before, after, args, kwargs, backward)
 
     def register_forward_pre_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
@@ -143,6 +153,34 @@ class Module(Tree):
         even when `forward` raises.
         """
         return self._forward_hooks.add(Hook(hook, with_kwargs, always_call), prepend)
+
+    def register_full_backward_pre_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> RemovableHandle:
+        """Call `hook(module, grad_output)` in each backward pass, before it goes through `forward`.
+
+        `grad_output` is a tuple with one gradient for each result (None for one that got none); a
+        tuple that it returns replaces them.
+        """
+        return self._backward_pre_hooks.add(Hook(hook), prepend)
+
+    def register_full_backward_hook(
+        self, hook: Callable[..., Any], prepend: bool = False
+    ) -> RemovableHandle:
+        """Call `hook(module, grad_input, grad_output)` after the backward pass through `forward`.
+
+        `grad_input` has one gradient for each positional argument, None for what is no tensor or
+        if none requires grad; a tuple that it returns replaces them.
+
+        >>> import lazygrad as lg
+        >>> layer = lg.nn.Linear(2, 1)
+        >>> handle = layer.register_full_backward_hook(lambda module, g_in, g_out: (g_in[0] * 0,))
+        >>> x = lg.ones(1, 2, requires_grad=True)
+        >>> layer(x).sum().backward()
+        >>> x.grad
+        tensor([[0., 0.]])
+        """
+        return self._backward_hooks.add(Hook(hook), prepend)
 
     # --- registration --------------------------------------------------------------------------
 
