@@ -103,12 +103,10 @@ def _expanded(key: Any, ndim: int) -> list[Any]:
         raise IndexOutOfRangeError(
             f"index: too many indices: the tensor has {ndim} dimensions, {used} are used"
         )
-    dots = [i for i, item in enumerate(items) if item is Ellipsis]
-    if len(dots) > 1:
-        raise IndexOutOfRangeError("index: only one ... is possible")
-    place = dots[0] if dots else len(items)
+    # The first ... stands for the axes that are left, and any other for none, as in PyTorch.
+    place = next((i for i, item in enumerate(items) if item is Ellipsis), len(items))
     rest = [slice(None)] * (ndim - used)
-    return items[:place] + rest + items[place + bool(dots) :]
+    return items[:place] + rest + [item for item in items[place:] if item is not Ellipsis]
 
 
 def _of(axis: int, size: int) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lazygrad.dtypes import DTypeLike
+from lazygrad.dtypes import DTypeLike, int64
 from lazygrad.engine.linalg import as_tensor, inv, svdvals, tolerances
 from lazygrad.errors import ArgumentError, ShapeError
 from lazygrad.shapes import Axes, normalize_axes, normalize_axis
@@ -61,10 +61,12 @@ def matrix_norm(
     if ord in (1, -1, math.inf, -math.inf):
         along, across = (row, column) if ord in (1, -1) else (column, row)
         sums = A.abs().sum(along, keepdim=True)
+        if not A.shape[across] and ord in (1, math.inf):
+            sums = sums.new_zeros([1 if i == across else n for i, n in enumerate(sums.shape)])
         found = sums.amax(across, True) if ord in (1, math.inf) else sums.amin(across, True)
     elif ord in ("nuc", 2, -2):
         values = svdvals(A.movedim((row, column), (-2, -1)))
-        if ord == "nuc":
+        if ord == "nuc" or (ord == 2 and not values.shape[-1]):
             found = values.sum(-1)
         else:
             found = values.amax(-1) if ord == 2 else values.amin(-1)
@@ -112,6 +114,8 @@ def matrix_rank(
     A = as_tensor("matrix_rank", A)
     low, relative = tolerances("matrix_rank", A, atol, rtol)
     values = svdvals(A.detach())
+    if not values.shape[-1]:
+        return values.sum(-1).to(int64)
     limit = (values.amax(-1, keepdim=True) * relative).clamp(min=low)
     return (values > limit).sum(-1)
 
@@ -124,6 +128,11 @@ def cond(A: Tensor, p: float | str | None = None) -> Tensor:
     A = as_tensor("cond", A)
     if p in (None, 2, -2):
         values = svdvals(A)
+        if not values.shape[-1]:
+            return values.sum(-1)
         largest, smallest = values.select(-1, 0), values.select(-1, -1)
         return smallest / largest if p == -2 else largest / smallest
-    return matrix_norm(A, p) * matrix_norm(inv(A), p)
+    inverse = inv(A)
+    if not A.shape[-1]:
+        return matrix_norm(A, "fro")  # 0, by any norm
+    return matrix_norm(A, p) * matrix_norm(inverse, p)

@@ -132,7 +132,6 @@ def test_out_of_range_in_a_tensor_raises_when_it_is_read():
     [
         (3, IndexOutOfRangeError, "index 3 is out of range for axis 0 with 3 elements"),
         ((0, 0, 0, 0), IndexOutOfRangeError, "too many indices: the tensor has 3 dimensions, 4"),
-        ((..., ...), IndexOutOfRangeError, "only one ..."),
         ("x", DTypeError, "str cannot index a tensor"),
         (1.0, DTypeError, "float cannot index a tensor"),
         ([0.5], DTypeError, "arrays of integers or bools can index, got float64"),
@@ -272,3 +271,11 @@ def test_writes_into_a_tensor_without_dimensions():
     assert x.index_reduce(0, at, two, "prod").shape == ()
     with pytest.raises(IndexOutOfRangeError, match="scatter: index 1 at position 0 is out of"):
         x.scatter(0, at + 1, two).numpy()
+
+
+def test_a_second_ellipsis_stands_for_no_axis() -> None:
+    x = lg.arange(6).reshape(3, 2)
+    assert x[..., ...].tolist() == x.tolist()
+    assert x[..., 0, ...].tolist() == [0, 2, 4]
+    assert x[0, ..., ...].tolist() == [0, 1]
+    assert x[..., None, ...].shape == (3, 2, 1)

@@ -181,3 +181,31 @@ def test_errors():
         _ = lg.linalg.eig
     with pytest.raises(AttributeError, match="did you mean 'cholesky'"):
         _ = lg.linalg.cholesk
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, 3), (2, 0, 0)])
+def test_matrices_without_elements_have_norms_and_a_rank_of_zero(shape: tuple[int, ...]) -> None:
+    x, nothing = lg.ones(shape), np.zeros(shape[:-2])
+    for order in ("fro", "nuc", 1, 2, math.inf):
+        np.testing.assert_array_equal(lg.linalg.matrix_norm(x, order).numpy(), nothing)
+    with pytest.raises(ShapeError, match="no elements"):
+        lg.linalg.matrix_norm(x, -2)
+    np.testing.assert_array_equal(lg.linalg.matrix_rank(x).numpy(), nothing)
+    assert lg.linalg.matrix_rank(x).dtype is lg.int64
+    for order in (None, -2) if shape == (0, 3) else (None, -2, "fro", -1):
+        np.testing.assert_array_equal(lg.linalg.cond(x, order).numpy(), nothing)
+
+
+def test_what_is_added_to_a_product_does_not_widen_it() -> None:
+    m, v = lg.ones(3, 3), lg.ones(3)
+    assert v.sum().addmv(m, v).shape == (3,) and v.addmm(m, m).shape == (3, 3)
+    for call in (
+        lambda: m.addmv(m, v),
+        lambda: lg.ones(1, 3).addmv(m, v),
+        lambda: lg.ones(2, 3, 3).addmm(m, m),
+        lambda: lg.ones(3, 3).addmm(m[:1], m),
+        lambda: lg.ones(1, 2, 3, 3).baddbmm(lg.ones(2, 3, 3), lg.ones(2, 3, 3)),
+        lambda: lg.ones(1, 3, 3).addr(v, v),
+    ):
+        with pytest.raises(ShapeError, match="does not broadcast to it"):
+            call()

@@ -98,13 +98,9 @@ class LinalgMethods(Methods):
     @HALF
     def addmm(self, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
         """`beta * self + alpha * (mat1 @ mat2)`."""
-        product = mat1.mm(mat2)
-        scaled = product if alpha == 1 else product * alpha
-        return scaled + (self if beta == 1 else self * beta)
+        return self._scaled_sum("addmm", mat1.mm(mat2), beta, alpha)
 
     @HALF
     def baddbmm(self, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
         """`beta * self + alpha * (mat1 @ mat2)` on batches."""
-        product = mat1.bmm(mat2)
-        scaled = product if alpha == 1 else product * alpha
-        return scaled + (self if beta == 1 else self * beta)
+        return self._scaled_sum("baddbmm", mat1.bmm(mat2), beta, alpha)

@@ -15,7 +15,7 @@ from lazygrad.engine.methods.base import Methods, ints, numpy_names
 from lazygrad.engine.modes import STATE
 from lazygrad.engine.storage import Storage
 from lazygrad.errors import ArgumentError, AxisError, CaptureError, GradientError, ShapeError
-from lazygrad.shapes import existing_axis, normalize_axis
+from lazygrad.shapes import broadcast, existing_axis, normalize_axis
 
 if TYPE_CHECKING:
     from lazygrad.engine.tensor import Tensor
@@ -168,17 +168,23 @@ class PieceMethods(Methods):
 
     def addmv(self, mat: Any, vec: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
         """`beta * self + alpha * mat @ vec`."""
-        return self._scaled_sum(self._lift(mat).mv(vec), beta, alpha)
+        return self._scaled_sum("addmv", self._lift(mat).mv(vec), beta, alpha)
 
     def addr(self, vec1: Any, vec2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
         """`beta * self + alpha * outer(vec1, vec2)`."""
-        return self._scaled_sum(self._lift(vec1).outer(vec2), beta, alpha)
+        return self._scaled_sum("addr", self._lift(vec1).outer(vec2), beta, alpha)
 
     def addbmm(self, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
         """`beta * self + alpha * ` the sum of the products of a batch of matrices."""
-        return self._scaled_sum(self._lift(batch1).bmm(batch2).sum(0), beta, alpha)
+        return self._scaled_sum("addbmm", self._lift(batch1).bmm(batch2).sum(0), beta, alpha)
 
-    def _scaled_sum(self, product: Tensor, beta: float, alpha: float) -> Tensor:
+    def _scaled_sum(self, name: str, product: Tensor, beta: float, alpha: float) -> Tensor:
+        """`beta * self + alpha * product`; the product is not broadcast."""
+        if self.ndim > product.ndim or broadcast(self.shape, product.shape) != product.shape:
+            raise ShapeError(
+                f"{name}: shape {self.shape} is added to a product of shape {product.shape}, and"
+                " does not broadcast to it"
+            )
         scaled = product if alpha == 1 else product * alpha
         if beta == 0:
             return scaled
