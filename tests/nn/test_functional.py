@@ -344,3 +344,11 @@ def test_sequences_are_padded_on_either_side() -> None:
     for given, side in (([], "right"), ([x], "top")):
         with pytest.raises(ArgumentError, match="pad_sequence takes at least one sequence"):
             pad(given, padding_side=side)
+
+
+def test_linear_with_a_vector_of_weights() -> None:
+    x, w = lg.arange(6.0).reshape(3, 2), lg.tensor([1.0, 10.0], requires_grad=True)
+    out = lg.nn.functional.linear(x, w)
+    assert out.tolist() == [10.0, 32.0, 54.0]
+    out.sum().backward()
+    assert w.grad is not None and w.grad.tolist() == [6.0, 9.0]

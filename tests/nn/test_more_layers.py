@@ -5,7 +5,7 @@ import pytest
 
 import lazygrad as lg
 from lazygrad import nn
-from lazygrad.errors import ArgumentError, ShapeError
+from lazygrad.errors import ArgumentError, LazygradError, ShapeError
 from lazygrad.testing import gradcheck, gradgradcheck
 
 F = nn.functional
@@ -87,6 +87,10 @@ def test_a_border_cannot_be_wider_than_what_it_is_made_of() -> None:
         (lambda: nn.ZeroPad2d((1, 2)), "ZeroPad2d takes 4 amounts"),
         (lambda: nn.TripletMarginLoss(margin=0.0), "margin must be positive"),
         (lambda: nn.CosineEmbeddingLoss()(lg.ones(2, 3), lg.ones(2, 3), lg.ones(3)), r"\(3,\)"),
+        (lambda: F.triplet_margin_loss(*[lg.ones(2, 2)] * 3, margin=-1), "greater than 0, got -1"),
+        (lambda: F.cosine_embedding_loss(*[lg.ones(2, 3, 2)] * 2, lg.ones(2, 3)), "0-d or 1-d"),
+        (lambda: nn.MultiLabelSoftMarginLoss()(lg.ones(()), lg.ones(())), "must not be 0-d"),
+        (lambda: F.linear(lg.ones(3, 2), lg.ones(2), lg.ones(3)), r"does not fit weight \(2,\)"),
         (lambda: nn.MultiMarginLoss(p=3)(lg.ones(2, 3), lg.tensor([0, 1])), "p is 1 or 2"),
     ],
 )
@@ -107,6 +111,38 @@ def test_ctc_takes_labels_one_after_the_other_and_single_sequences():
     assert F.ctc_loss(logp, hopeless, [6, 6], [4, 4]).item() == np.inf
     with pytest.raises(ShapeError, match="lengths"):
         F.ctc_loss(logp, hopeless, [6], [4, 4])
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"input_lengths": [5, 4]}, "ctc_loss: input length 5 at position 0"),
+        ({"input_lengths": [4, -1]}, "ctc_loss: input length -1 at position 1"),
+        ({"target_lengths": [3, 2]}, "ctc_loss: target length 3"),
+        ({"targets": [[1, 1], [1, 3]]}, r"ctc_loss: label 3 at position \(1, 1\)"),
+        ({"targets": [[1, -1], [1, 1]]}, "ctc_loss: label -1"),
+        ({"targets": [1, 1, 1]}, r"target lengths of 4 labels for targets \(3,\)"),
+        ({"blank": 3}, "blank 3 is none of 3 classes"),
+        ({"input_lengths": [4.0, 4.0]}, "input length must be integers"),
+    ],
+)
+def test_ctc_refuses_lengths_and_labels_that_do_not_exist(change, text):
+    given = {"targets": [[1, 1], [1, 1]], "input_lengths": [4, 4], "target_lengths": [2, 2]}
+    with pytest.raises(LazygradError, match=text):
+        lg.nn.functional.ctc_loss(lg.zeros(4, 2, 3), **(given | change)).item()
+
+
+def test_ctc_checks_lengths_in_a_captured_function_and_needs_no_time_for_no_labels():
+    loss = lg.compute_graph(
+        lambda x, n, k: lg.nn.functional.ctc_loss(
+            x, lg.ones(1, 2, dtype=lg.int64), n, k, reduction="none"
+        )
+    )
+    x = lg.zeros(4, 1, 3)
+    assert loss(x, lg.tensor([0]), lg.tensor([0])).tolist() == [0.0]
+    assert loss(x, lg.tensor([0]), lg.tensor([1])).tolist() == [np.inf]
+    with pytest.raises(LazygradError, match="ctc_loss: input length 5"):
+        loss(x, lg.tensor([5]), lg.tensor([2])).item()
 
 
 def test_gumbel_softmax_samples_and_has_the_soft_gradient():
@@ -162,6 +198,29 @@ def test_bags_refuse_what_does_not_go_together():
     with pytest.raises(ArgumentError, match="sparse must be False"):
         nn.EmbeddingBag(4, 2, sparse=True)
     assert repr(layer) == "EmbeddingBag(4, 2, mode='mean')"
+
+
+@pytest.mark.parametrize(
+    ("offsets", "last", "text"),
+    [
+        ([0, 4], False, "offset 4 at position 1"),
+        ([-1, 1], False, "offset -1"),
+        ([1, 2], False, "offset 1 at position 0 is out of range where the first bag begins"),
+        ([0, 2, 1], False, "offsets in order, step -1 at position 1"),
+        (
+            [0, 2],
+            True,
+            "offset 2 at position 0 is out of range where the last bag ends, which is 3",
+        ),
+    ],
+)
+def test_bags_begin_at_0_in_order_within_the_input(offsets, last, text):
+    bags = F.embedding_bag
+    for call in (bags, lg.compute_graph(bags)):
+        with pytest.raises(LazygradError, match=text):
+            call(
+                lg.tensor([0, 1, 2]), lg.eye(3), lg.tensor(offsets), include_last_offset=last
+            ).numpy()
 
 
 def test_the_mask_of_a_transformer_has_a_dtype() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from lazygrad.engine.functions import cat
+from lazygrad.engine.indexing import checked
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError, ShapeError
 from lazygrad.nn.functional.layers import embedding
@@ -68,6 +70,21 @@ def _bags(input: Tensor, offsets: Tensor | None, include_last: bool) -> tuple[in
         raise ShapeError(
             f"embedding_bag: input {input.shape} must be (bags, indices), or a vector with offsets"
         )
-    starts = offsets[:-1] if include_last else offsets
+    starts = _starts(offsets, input.shape[0], include_last)
     places = input._iota((input.shape[0],), 0)
     return starts.shape[0], starts.searchsorted(places, right=True) - 1
+
+
+def _starts(offsets: Tensor, count: int, include_last: bool) -> Tensor:
+    """Where each bag begins: at 0, in order, within the input; the last offset may be its end."""
+    name = "embedding_bag: offset"
+    if include_last and not offsets.shape[0]:
+        raise ShapeError("embedding_bag: include_last_offset needs at least one offset")
+    offsets = checked(offsets, count + 1, name)
+    first = checked(offsets[:1], 1, name, of="where the first bag begins, which is 0")
+    steps = checked(offsets[1:] - offsets[:-1], count + 1, f"{name}s in order, step")
+    starts = cat([first, first + steps.cumsum(0)], 0)
+    if not include_last:
+        return starts
+    end = checked(starts[-1:], count + 1, name, count, f"where the last bag ends, which is {count}")
+    return starts[:-1] + (end - count)

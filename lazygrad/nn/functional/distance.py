@@ -52,6 +52,8 @@ def cosine_embedding_loss(
     The inputs are (batch, width) with a target (batch,), or (width,) with a 0-d target.
     """
     target = as_target(target)
+    if target.ndim > 1:
+        raise ShapeError(f"cosine_embedding_loss: the target is 0-d or 1-d, got {target.shape}")
     if input1.shape != input2.shape or target.shape != input1.shape[:-1]:
         raise ShapeError(
             f"cosine_embedding_loss: inputs {input1.shape} and {input2.shape} must be alike, and "
@@ -77,6 +79,11 @@ def margin_ranking_loss(
     return reduce_loss((margin - target * (input1 - input2)).clamp(min=0), reduction)
 
 
+def _positive_margin(name: str, margin: float) -> None:
+    if margin <= 0:
+        raise ArgumentError(f"{name}: margin must be greater than 0, got {margin}")
+
+
 @SINGLE
 def triplet_margin_loss(
     anchor: Tensor,
@@ -92,6 +99,7 @@ def triplet_margin_loss(
 
     With `swap` the distance between positive and negative counts where it is the smaller one.
     """
+    _positive_margin("triplet_margin_loss", margin)
     near = pairwise_distance(anchor, positive, p, eps)
     far = pairwise_distance(anchor, negative, p, eps)
     if swap:
@@ -110,6 +118,7 @@ def triplet_margin_with_distance_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """`triplet_margin_loss` with any distance; `pairwise_distance` unless one is given."""
+    _positive_margin("triplet_margin_with_distance_loss", margin)
     distance = pairwise_distance if distance_function is None else distance_function
     near, far = distance(anchor, positive), distance(anchor, negative)
     if swap:
@@ -175,6 +184,8 @@ def multilabel_soft_margin_loss(
 ) -> Tensor:
     """The cross entropy of sigmoid(input) and a bit per class, the mean over the classes."""
     target = as_target(target)
+    if not input.ndim:
+        raise ShapeError("multilabel_soft_margin_loss: input (..., classes) must not be 0-d")
     loss = -(target * logsigmoid(input) + (1 - target) * logsigmoid(-input))
     loss = loss if weight is None else loss * weight
     return reduce_loss(loss.mean(dim=-1), reduction)

@@ -40,10 +40,14 @@ def linear(
 ) -> Tensor:  # fmt: skip
     """`x @ weight.T + bias`; `weight` is (out, in), x is (..., in).
 
+    A `weight` (in,) without a bias gives one number for each row: (...).
+
     >>> import lazygrad as lg
     >>> lg.nn.functional.linear(lg.ones(3, 4), lg.ones(2, 4)).shape
     (3, 2)
     """
+    if weight.ndim == 1 and bias is None and input.ndim and input.shape[-1] == weight.shape[0]:
+        return input @ weight
     if weight.ndim != 2 or not input.ndim or input.shape[-1] != weight.shape[1]:
         raise ShapeError(
             f"linear: input {input.shape} does not fit weight {weight.shape}, which is (out, in): "
