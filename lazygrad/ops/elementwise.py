@@ -266,7 +266,9 @@ ATAN2 = elementwise(
 )  # fmt: skip
 COPYSIGN = elementwise(
     "copysign", lambda m, x, y: m.copysign(x, y),
-    lambda g, out, x, y: (lambda: g * (x.sign() * out.sign()), None), arity=2, takes=FLOATS,
+    lambda g, out, x, y: (
+        lambda: g * (x.sign() * out.sign()), lambda: g.new_zeros(y.shape)
+    ), arity=2, takes=FLOATS,
     promotion=Promotion.FLOAT, domain=(POSITIVE, REAL), grad_name="CopysignBackward",
     doc="The magnitude of x with the sign of y.",
 )  # fmt: skip
@@ -288,9 +290,9 @@ RELU = elementwise(
 )  # fmt: skip
 
 
-def _flat(g: Any, out: Any, x: Any) -> Any:
+def _flat(g: Any, out: Any, *operands: Any) -> Any:
     """A gradient that is zero wherever it exists."""
-    return (lambda: g.new_zeros(x.shape),)
+    return tuple([lambda x=x: g.new_zeros(x.shape) for x in operands])
 
 
 SIGN = elementwise(
@@ -308,6 +310,16 @@ CEIL = elementwise(
 TRUNC = elementwise(
     "trunc", lambda m, x: m.trunc(x), _flat, takes=FLOATS, idempotent=True,
     grad_name="TruncBackward", doc="The integer part of x.",
+)  # fmt: skip
+DIV_FLOOR = elementwise(
+    "div_floor", lambda m, x, y: m.floordiv(x, y), _flat, arity=2, takes=NUMBERS, flops=4,
+    domain=(REAL, POSITIVE), grad_name="DivBackward",
+    doc="`floordiv` with a gradient: zeros, also where y is 0.",
+)  # fmt: skip
+DIV_TRUNC = elementwise(
+    "div_trunc", lambda m, x, y: m.trunc(m.div(x, y)), _flat, arity=2, takes=FLOATS,
+    promotion=Promotion.FLOAT, flops=2, domain=(REAL, POSITIVE), grad_name="DivBackward",
+    doc="The integer part of x / y; its gradient is zeros, also where y is 0.",
 )  # fmt: skip
 ROUND = elementwise(
     "round", lambda m, x: m.round(x), _flat, takes=FLOATS, idempotent=True,

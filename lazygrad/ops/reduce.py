@@ -103,12 +103,12 @@ def _prod_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdim: bool) -> Any:
 
 
 def _extreme_vjp(g: Any, out: Any, x: Any, *, axes: Axes, keepdim: bool) -> Any:
-    """Evenly to all the elements that are the extreme one."""
+    """Evenly to all the elements that are the extreme one; where that is NaN, NaN to all."""
 
     def share() -> Any:
         chosen = x == out.reshape(kept(x, axes))
         count = chosen.sum(axes, keepdim=True)
-        return (g.reshape(kept(x, axes)) / count).where(chosen, 0.0)
+        return g.reshape(kept(x, axes)).where(chosen, 0.0) / count
 
     return (share,)
 

@@ -9,7 +9,8 @@ from lazygrad.ops import all_ops
 from lazygrad.testing import gradcheck, gradgradcheck
 
 OPS = [op for op in all_ops() if op.vjp is not None and op.samples is not None]
-STEPS = {"sign", "floor", "ceil", "trunc", "round"}  # their gradient is zero: no second one
+# Their gradient is zero: no second one.
+STEPS = {"sign", "floor", "ceil", "trunc", "round", "div_floor", "div_trunc"}
 
 
 def inputs(sample):
@@ -199,3 +200,29 @@ def test_cross_entropy_by_a_mask_of_positions():
     (g,) = lg.grad(loss(x), [x])
     expected = (x.softmax(1) - lg.one_hot(labels, 4)) / 3
     np.testing.assert_allclose(g.numpy(), expected.numpy(), atol=1e-15)
+
+
+def test_gradients_that_are_zero_everywhere_are_there() -> None:
+    """Values of PyTorch 2.13."""
+    for mode, quotients in (("floor", [0.0, float("inf"), -3.0]), ("trunc", [0.0, np.inf, -2.0])):
+        x = lg.tensor([1.0, 5.0, -5.0], requires_grad=True)
+        y = lg.tensor([2.0, 0.0, 2.0], requires_grad=True)
+        out = x.div(y, rounding_mode=mode)
+        assert out.tolist() == quotients
+        out.sum().backward()
+        assert x.grad.tolist() == y.grad.tolist() == [0.0] * 3  # type: ignore[union-attr]
+    x = lg.tensor([2.0, 0.0, np.nan], requires_grad=True)
+    count = x.norm(p=0)
+    assert count.item() == 2.0
+    count.backward()
+    assert x.grad is not None and x.grad.tolist() == [0.0] * 3
+    y = lg.tensor([-1.0, 2.0], requires_grad=True)
+    lg.copysign(lg.ones(2), y).sum().backward()
+    assert y.grad is not None and y.grad.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("name", ["amax", "amin"])
+def test_the_gradient_of_an_extreme_that_is_nan_is_nan(name: str) -> None:
+    x = lg.tensor([[1.0, np.nan, 2.0], [1.0, 1.0, 1.0]], requires_grad=True)
+    getattr(x, name)(1).sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), [[np.nan] * 3, [1 / 3] * 3])  # type: ignore[union-attr]

@@ -151,16 +151,19 @@ class ArithmeticMethods(Methods):
         return x.apply(ops.SUB, y._times(alpha))
 
     def div(self, other: Operand, *, rounding_mode: str | None = None) -> Tensor:
-        """`self / other`; `rounding_mode` is None, "floor" or "trunc"."""
+        """`self / other`; `rounding_mode` is None, "floor" or "trunc".
+
+        A rounded quotient has a gradient of zeros, `//` has none.
+        """
         if rounding_mode == "floor":
-            return self.apply(ops.FLOORDIV, other)
+            return self.apply(ops.DIV_FLOOR, other)
         if rounding_mode not in (None, "trunc"):
             raise ArgumentError(f"div: rounding_mode {rounding_mode!r} is not floor or trunc")
         if rounding_mode is None:
             return self.apply(ops.DIV, other)
         other = self._lift(other)
         if self.dtype.is_floating_point or other.dtype.is_floating_point:
-            return self.apply(ops.DIV, other).trunc()
+            return self.apply(ops.DIV_TRUNC, other)
         remainder = self.apply(ops.FMOD, other)  # what is left is a multiple of other
         return (self - remainder).apply(ops.FLOORDIV, other)
 

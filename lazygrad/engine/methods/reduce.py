@@ -215,7 +215,8 @@ class ReduceMethods(Methods):
         elif order == -math.inf:
             result = x.abs().amin(dim, keepdim)
         elif order == 0:
-            result = (x != 0).to(x.dtype).sum(dim, keepdim)
+            counted = x.masked_fill(x == 0, 0.0).masked_fill(x != 0, 1.0)  # its gradient is 0
+            result = counted.sum(dim, keepdim)
         else:
             result = x._power_norm(float(order), dim, keepdim)
         return result.to(self.dtype)
