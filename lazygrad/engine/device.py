@@ -54,8 +54,16 @@ class device(str):
         """The kind of device."""
         return "cpu"
 
+    @property
+    def index(self) -> int | None:  # type: ignore[override]
+        """Which one of its kind: None, as PyTorch has it for the CPU."""
+        return None
+
     def __repr__(self) -> str:
         return "device(type='cpu')"
+
+
+CPU = device("cpu")
 
 
 class cuda:

@@ -16,7 +16,8 @@ import numpy as np
 from lazygrad.dtypes import DType, DTypeLike, as_dtype
 from lazygrad.engine import apply as _apply
 from lazygrad.engine.convert import to_array
-from lazygrad.engine.device import check_device
+from lazygrad.engine.device import CPU, check_device
+from lazygrad.engine.device import device as device_type
 from lazygrad.engine.graph import HOOKS, Graph, Node, get_default_graph, storage_source, user_site
 from lazygrad.engine.handles import HANDLES, register_handle
 from lazygrad.engine.methods import (
@@ -236,9 +237,9 @@ class Tensor(
         return len(self.shape)
 
     @property
-    def device(self) -> str:
+    def device(self) -> device_type:
         """Where it lives: "cpu"."""
-        return "cpu"
+        return CPU
 
     @property
     def graph(self) -> Graph:

@@ -245,3 +245,10 @@ def test_sizes_and_ends_by_name():
     assert lg.randint(high=1, size=(2,)).tolist() == [0, 0]
     with pytest.raises(ArgumentError, match="arange: the end is missing"):
         lg.arange()
+
+
+def test_a_tensor_says_where_it_is() -> None:
+    x = lg.ones(2)
+    assert x.device == "cpu" and x.device == lg.device("cpu") and isinstance(x.device, lg.device)
+    assert (x.device.type, x.device.index, str(x.device)) == ("cpu", None, "cpu")
+    assert lg.compute_graph(lambda x: lg.zeros(2, device=x.device) + x)(x).tolist() == [1.0, 1.0]
