@@ -56,6 +56,49 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], type[Exception], str]
         "linear: input (32, 64) does not fit weight (10, 784), which is (out, in): the last"
         " dimension of the input must be `in`",
     ),
+    "a size that is no integer": (
+        lambda: nn.Linear(2.5, 1),  # type: ignore[arg-type]
+        errors.ArgumentTypeError,
+        TypeError,
+        "Linear: in_features must be an integer, got 2.5",
+    ),
+    "a negative size": (
+        lambda: nn.Embedding(-1, 2),
+        errors.ArgumentError,
+        ValueError,
+        "Embedding: num_embeddings must not be negative, got -1",
+    ),
+    "a shape that is no integer": (
+        lambda: nn.LayerNorm(2.5),  # type: ignore[arg-type]
+        errors.ArgumentTypeError,
+        TypeError,
+        "LayerNorm: normalized_shape must be an integer, got 2.5",
+    ),
+    "a kernel that is no integer": (
+        lambda: nn.Conv2d(1, 2, 2.5),  # type: ignore[arg-type]
+        errors.ArgumentError,
+        ValueError,
+        "Conv2d: kernel_size must be an integer >= 1, or 2 of them, got 2.5",
+    ),
+    "a value that is no number": (
+        lambda: lg.full((2,), "a"),
+        errors.DTypeError,
+        TypeError,
+        "a tensor cannot hold strings ('a'); it takes float16, bfloat16, float32, float64,"
+        " (u)int8 to (u)int64, bool",
+    ),
+    "values where one is needed": (
+        lambda: lg.full((2,), [1, 2]),
+        errors.ArgumentError,
+        ValueError,
+        "full: fill_value must be one number, got shape (2,)",
+    ),
+    "a correction that is no number": (
+        lambda: lg.ones(3).std(correction="a"),  # type: ignore[arg-type]
+        errors.ArgumentTypeError,
+        TypeError,
+        "var: correction must be a number, got 'a'",
+    ),
     "no broadcast": (
         lambda: lg.zeros(2, 3) + lg.zeros(4),
         errors.ShapeError,

@@ -164,6 +164,10 @@ def _full(
 ) -> Tensor:  # fmt: skip
     if isinstance(value, SCALARS):
         value = fitting(value, dtype)
+    elif not isinstance(value, Tensor):
+        value = to_array(value)
+        if value.ndim:
+            raise ArgumentError(f"full: fill_value must be one number, got shape {value.shape}")
     if isinstance(value, Tensor):
         made: Any = value.to(dtype).expand(shape)
     elif _lazy():

@@ -15,7 +15,7 @@ from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError, ShapeError
 from lazygrad.nn import functional as F
 from lazygrad.nn import init
-from lazygrad.nn.linear import blank
+from lazygrad.nn.linear import blank, check_sizes
 from lazygrad.nn.module import Module
 from lazygrad.nn.parameter import Parameter
 
@@ -88,6 +88,7 @@ class _Cell(Module):
         device: Any = None,
         dtype: DTypeLike | None = None,
     ) -> None:
+        check_sizes(type(self).__name__, input_size=input_size, hidden_size=hidden_size)
         if hidden_size < 1:
             raise ArgumentError(f"{type(self).__name__}: hidden_size must be positive")
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias

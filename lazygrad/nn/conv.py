@@ -13,7 +13,7 @@ from lazygrad.nn import functional as F
 from lazygrad.nn import init
 from lazygrad.nn.functional.conv import CONVS, TRANSPOSES, same_padding
 from lazygrad.nn.functional.windows import Sizes, bordered, per_dimension
-from lazygrad.nn.linear import blank
+from lazygrad.nn.linear import blank, check_sizes
 from lazygrad.nn.module import Module
 from lazygrad.nn.parameter import Parameter
 
@@ -33,6 +33,7 @@ class _Convolution(Module):
         padding_mode: str, device: Any, dtype: DTypeLike | None,
     ) -> None:  # fmt: skip
         name, n = type(self).__name__, self.dimensions
+        check_sizes(name, in_channels=in_channels, out_channels=out_channels, groups=groups)
         for what, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if groups < 1 or channels < 1 or channels % groups:
                 raise ArgumentError(f"{name}: {what} {channels} is no multiple of groups {groups}")

@@ -9,7 +9,7 @@ from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError, ShapeError
 from lazygrad.nn import functional as F
 from lazygrad.nn import init
-from lazygrad.nn.linear import blank
+from lazygrad.nn.linear import blank, check_sizes
 from lazygrad.nn.module import Module
 from lazygrad.nn.normalization import BatchNorm
 from lazygrad.nn.parameter import Parameter
@@ -37,6 +37,7 @@ class GroupNorm(Module):
         *,
         bias: bool = True,
     ) -> None:
+        check_sizes("GroupNorm", num_groups=num_groups, num_channels=num_channels)
         if num_groups < 1 or num_channels % num_groups:
             raise ArgumentError(
                 f"GroupNorm: num_channels {num_channels} is no multiple of num_groups {num_groups}"

@@ -10,7 +10,7 @@ import numpy as np
 from lazygrad.dtypes import DTypeLike, as_dtype, get_default_dtype
 from lazygrad.engine.device import check_device
 from lazygrad.engine.tensor import Tensor
-from lazygrad.errors import ArgumentError
+from lazygrad.errors import ArgumentError, ArgumentTypeError
 from lazygrad.nn import functional as F
 from lazygrad.nn import init
 from lazygrad.nn.module import Module
@@ -22,6 +22,15 @@ def blank(*shape: int, dtype: DTypeLike | None = None, device: Any = None) -> Pa
     check_device(device)
     kind = get_default_dtype() if dtype is None else as_dtype(dtype)
     return Parameter(np.zeros(shape, kind.dtype))
+
+
+def check_sizes(owner: str, **sizes: Any) -> None:
+    """Raise unless all of them are integers that are not negative."""
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not hasattr(size, "__index__"):
+            raise ArgumentTypeError(f"{owner}: {name} must be an integer, got {size!r}")
+        if size < 0:
+            raise ArgumentError(f"{owner}: {name} must not be negative, got {size}")
 
 
 class Identity(Module):
@@ -57,8 +66,7 @@ class Linear(Module):
         device: Any = None,
         dtype: DTypeLike | None = None,
     ) -> None:
-        if in_features < 0 or out_features < 0:
-            raise ArgumentError(f"Linear({in_features}, {out_features}): sizes are not negative")
+        check_sizes("Linear", in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
         self.weight = blank(out_features, in_features, dtype=dtype, device=device)
         self.register_parameter("bias", blank(out_features, dtype=dtype) if bias else None)
@@ -103,6 +111,8 @@ class Bilinear(Module):
         device: Any = None,
         dtype: DTypeLike | None = None,
     ) -> None:
+        check_sizes("Bilinear", in1_features=in1_features, in2_features=in2_features)
+        check_sizes("Bilinear", out_features=out_features)
         if in1_features < 1:
             raise ArgumentError(f"Bilinear: in1_features must be positive, got {in1_features}")
         self.in1_features, self.in2_features = in1_features, in2_features
@@ -150,6 +160,8 @@ class Embedding(Module):
         device: Any = None,
         dtype: DTypeLike | None = None,
     ) -> None:
+        name = type(self).__name__
+        check_sizes(name, num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
             raise ArgumentError(

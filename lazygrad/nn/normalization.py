@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,13 @@ from lazygrad.engine.tensor import Tensor, state
 from lazygrad.errors import ShapeError
 from lazygrad.nn import functional as F
 from lazygrad.nn import init
-from lazygrad.nn.linear import blank
+from lazygrad.nn.linear import blank, check_sizes
 from lazygrad.nn.module import Module
 from lazygrad.nn.parameter import Parameter
 
 
 def _sizes(shape: int | Sequence[int]) -> tuple[int, ...]:
-    return (shape,) if isinstance(shape, int) else tuple(shape)
+    return tuple(shape) if isinstance(shape, Iterable) else (shape,)
 
 
 class LayerNorm(Module):
@@ -47,6 +47,8 @@ class LayerNorm(Module):
         self.normalized_shape, self.eps = _sizes(normalized_shape), eps
         self.elementwise_affine = elementwise_affine
         shape = self.normalized_shape
+        for size in shape:
+            check_sizes("LayerNorm", normalized_shape=size)
         shift = elementwise_affine and bias
         weight = blank(*shape, dtype=dtype, device=device) if elementwise_affine else None
         self.register_parameter("weight", weight)
@@ -91,6 +93,8 @@ class RMSNorm(Module):
         self.normalized_shape, self.eps = _sizes(normalized_shape), eps
         self.elementwise_affine = elementwise_affine
         shape = self.normalized_shape
+        for size in shape:
+            check_sizes("RMSNorm", normalized_shape=size)
         weight = blank(*shape, dtype=dtype, device=device) if elementwise_affine else None
         self.register_parameter("weight", weight)
         self.reset_parameters()
@@ -133,6 +137,7 @@ class BatchNorm(Module):
         *,
         bias: bool = True,
     ) -> None:
+        check_sizes(type(self).__name__, num_features=num_features)
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         for name, wanted in (("weight", affine), ("bias", affine and bias)):

@@ -29,7 +29,7 @@ from lazygrad.nn.cells import (
     lstm_step,
     plain_step,
 )
-from lazygrad.nn.linear import blank
+from lazygrad.nn.linear import blank, check_sizes
 from lazygrad.nn.module import Module
 from lazygrad.nn.utils.rnn import PackedSequence
 
@@ -94,6 +94,7 @@ class _Recurrent(Module):
         dtype: DTypeLike | None = None,
     ) -> None:
         name = type(self).__name__
+        check_sizes(name, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         if hidden_size < 1 or num_layers < 1:
             raise ArgumentError(f"{name}: hidden_size and num_layers must be positive")
         if not 0 <= dropout <= 1:

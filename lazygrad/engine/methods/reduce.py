@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lazygrad.dtypes import DTypeLike, bool_, float32, uint8
 from lazygrad.engine import norms
 from lazygrad.engine.methods.base import Methods, numpy_names
 from lazygrad.engine.precision import SINGLE
-from lazygrad.errors import ArgumentError, DTypeError, ShapeError
+from lazygrad.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
 from lazygrad.ops import reduce as ops
 from lazygrad.ops import sort
 from lazygrad.ops.opdef import OpDef, common_float
@@ -171,6 +172,8 @@ class ReduceMethods(Methods):
             dim, unbiased = None, dim
         if correction is None:
             correction = ddof if ddof is not None else 0 if unbiased is False else 1
+        if not isinstance(correction, Real):
+            raise ArgumentTypeError(f"var: correction must be a number, got {correction!r}")
         x = given._wide()
         axes = normalize_axes(dim, self.ndim, "var: axis")
         count = math.prod(self.shape[a] for a in axes)

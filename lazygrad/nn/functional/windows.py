@@ -6,7 +6,7 @@ expanded to (`ops/conv.py`), one matrix product of its windows with the weights.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lazygrad.engine.tensor import Tensor
@@ -22,7 +22,7 @@ def per_dimension(name: str, what: str, value: Any, count: int, least: int = 1) 
     >>> per_dimension("conv2d", "stride", 2, 2), per_dimension("conv2d", "stride", (1, 3), 2)
     ((2, 2), (1, 3))
     """
-    given = (value,) * count if isinstance(value, int) else tuple(value)
+    given = tuple(value) if isinstance(value, Iterable) else (value,) * count
     given = given * count if len(given) == 1 else given
     if len(given) != count or any(type(n) is not int or n < least for n in given):
         raise ArgumentError(
