@@ -173,12 +173,12 @@ class Module(Tree):
         if none requires grad; a tuple that it returns replaces them.
 
         >>> import lazygrad as lg
-        >>> layer = lg.nn.Linear(2, 1)
-        >>> handle = layer.register_full_backward_hook(lambda module, g_in, g_out: (g_in[0] * 0,))
-        >>> x = lg.ones(1, 2, requires_grad=True)
+        >>> layer = lg.nn.Tanh()
+        >>> handle = layer.register_full_backward_hook(lambda m, g_in, g_out: g_out)
+        >>> x = lg.ones(2, requires_grad=True)
         >>> layer(x).sum().backward()
         >>> x.grad
-        tensor([[0., 0.]])
+        tensor([1., 1.])
         """
         return self._backward_hooks.add(Hook(hook), prepend)
 
