@@ -19,6 +19,7 @@ from lazygrad.nn.activation import (
     ReLU,
     ReLU6,
     ReLUSquared,
+    RReLU,
     Sigmoid,
     SiLU,
     Softmax,
@@ -66,7 +67,14 @@ from lazygrad.nn.distance import (
     TripletMarginLoss,
     TripletMarginWithDistanceLoss,
 )
-from lazygrad.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
+from lazygrad.nn.dropout import (
+    AlphaDropout,
+    Dropout,
+    Dropout1d,
+    Dropout2d,
+    Dropout3d,
+    FeatureAlphaDropout,
+)
 from lazygrad.nn.flatten import Flatten, Unflatten
 from lazygrad.nn.grouped import GroupNorm, InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from lazygrad.nn.images import (
@@ -151,7 +159,7 @@ __all__ = [
     "Unfold", "Fold", "MaxPool1d", "MaxPool2d", "MaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d",
     "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d", "AdaptiveMaxPool3d",
-    "Dropout", "Dropout1d", "Dropout2d", "Dropout3d",
+    "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout",
     "RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell",
     "MultiheadAttention", "RotaryEmbedding", "Transformer", "TransformerEncoder",
     "TransformerDecoder", "TransformerEncoderLayer", "TransformerDecoderLayer",
@@ -162,7 +170,8 @@ __all__ = [
     "ZeroPad1d", "ZeroPad2d", "ZeroPad3d", "ConstantPad1d", "ConstantPad2d", "ConstantPad3d",
     "ReflectionPad1d", "ReflectionPad2d", "ReflectionPad3d", "ReplicationPad1d",
     "ReplicationPad2d", "ReplicationPad3d", "CircularPad1d", "CircularPad2d", "CircularPad3d",
-    "ReLU", "ReLU6", "ReLUSquared", "LeakyReLU", "PReLU", "ELU", "SELU", "CELU", "SiLU", "Mish",
+    "ReLU", "ReLU6", "ReLUSquared", "LeakyReLU", "RReLU", "PReLU", "ELU", "SELU", "CELU", "SiLU",
+    "Mish",
     "GELU", "Softplus", "Softsign", "Sigmoid", "Hardsigmoid", "Hardswish", "Hardshrink",
     "Softshrink", "Tanhshrink", "Threshold", "LogSigmoid", "Tanh", "Hardtanh", "Softmax",
     "Softmax2d", "Softmin", "LogSoftmax", "GLU", "SwiGLU",

@@ -10,7 +10,7 @@ import numpy as np
 from lazygrad.dtypes import DTypeLike, as_dtype, get_default_dtype
 from lazygrad.engine.device import check_device
 from lazygrad.engine.tensor import Tensor
-from lazygrad.errors import ShapeError
+from lazygrad.errors import ArgumentError, ShapeError
 from lazygrad.nn import functional as F
 from lazygrad.nn.functional.two_ways import chosen
 from lazygrad.nn.module import Module
@@ -131,6 +131,24 @@ class LeakyReLU(_Activation):
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         self.negative_slope, self.inplace = negative_slope, inplace
+
+
+class RReLU(Module):
+    """Leaky relu with a slope drawn for each element while training (Xu et al. 2015)."""
+
+    def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, inplace: bool = False) -> None:
+        if not lower <= upper:
+            raise ArgumentError(f"RReLU: lower {lower} must not be above upper {upper}")
+        self.lower, self.upper, self.inplace = lower, upper, inplace
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Draw the slopes, or take the mean one."""
+        return F.rrelu(input, self.lower, self.upper, self.training)
+
+    def extra_repr(self) -> str:
+        """PyTorch's."""
+        inplace = ", inplace=True" if self.inplace else ""
+        return f"lower={self.lower}, upper={self.upper}{inplace}"
 
 
 class PReLU(_Activation):

@@ -58,3 +58,15 @@ class Dropout3d(_Dropout):
     """Drops whole channels of (batch, channels, depth, height, width)."""
 
     function = F.dropout3d
+
+
+class AlphaDropout(_Dropout):
+    """Dropout that keeps mean 0 and variance 1, for networks of SELU (Klambauer et al. 2017)."""
+
+    function = F.alpha_dropout
+
+
+class FeatureAlphaDropout(_Dropout):
+    """`AlphaDropout` of whole channels of (batch, channels, ...)."""
+
+    function = F.feature_alpha_dropout

@@ -226,3 +226,31 @@ def test_bags_begin_at_0_in_order_within_the_input(offsets, last, text):
 def test_the_mask_of_a_transformer_has_a_dtype() -> None:
     mask = nn.Transformer.generate_square_subsequent_mask(2, dtype=lg.float64)
     assert mask.dtype is lg.float64 and mask.tolist() == [[0.0, -np.inf], [0.0, 0.0]]
+
+
+def test_alpha_dropout_keeps_mean_and_variance():
+    lg.manual_seed(0)
+    x = lg.randn(4000, 10, requires_grad=True)
+    out = nn.AlphaDropout(0.3)(x)
+    assert abs(out.mean().item()) < 0.02 and abs(out.var().item() - 1) < 0.03
+    scale = 1 / np.sqrt((1.7580993408473766**2 * 0.3 + 1) * 0.7)
+    out.sum().backward()
+    slopes = np.unique(x.grad.numpy())
+    np.testing.assert_allclose(slopes, [0, scale], rtol=1e-6)
+    whole = nn.FeatureAlphaDropout(0.5)(lg.ones(50, 4, 3, 3)).numpy()
+    assert (whole == whole[:, :, :1, :1]).all() and len(np.unique(whole)) == 2
+    assert nn.AlphaDropout(0.3).eval()(x) is x and F.alpha_dropout(x, 1.0, True).sum().item() == 0
+    assert repr(nn.AlphaDropout(0.3)) == "AlphaDropout(p=0.3, inplace=False)"
+    with pytest.raises(ShapeError, match="batch, channels"):
+        F.feature_alpha_dropout(lg.ones(3), 0.5, True)
+
+
+def test_rrelu_draws_slopes_while_training():
+    layer = nn.RReLU(0.1, 0.3)
+    x = lg.full((1000,), -1.0, requires_grad=True)
+    found = (-layer(x)).numpy()
+    assert found.min() >= 0.1 and found.max() < 0.3 and abs(found.mean() - 0.2) < 0.01
+    np.testing.assert_allclose(layer.eval()(lg.tensor([-1.0, 2.0])).numpy(), [-0.2, 2.0])
+    assert repr(layer) == "RReLU(lower=0.1, upper=0.3)"
+    with pytest.raises(ArgumentError, match="lower 1 must not be above upper 0"):
+        nn.RReLU(1, 0)

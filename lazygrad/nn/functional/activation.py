@@ -11,6 +11,7 @@ import warnings
 from typing import Any
 
 from lazygrad.dtypes import DTypeLike
+from lazygrad.engine.creation import rand
 from lazygrad.engine.precision import KEEP, SINGLE
 from lazygrad.engine.tensor import Tensor
 from lazygrad.errors import ArgumentError, ShapeError
@@ -78,6 +79,24 @@ def leaky_relu(
     tensor([-0.5000, 2.0000])
     """
     return _leaky_relu(negative_slope, input, auto=auto)
+
+
+def rrelu(
+    input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False,
+    inplace: bool = False,
+) -> Tensor:  # fmt: skip
+    """Leaky relu with a slope drawn for each element, or the mean slope (Xu et al. 2015).
+
+    >>> import lazygrad as lg
+    >>> lg.nn.functional.rrelu(lg.tensor([-1.0, 2.0]), 0.25, 0.75)
+    tensor([-0.5000, 2.0000])
+    """
+    if not lower <= upper:
+        raise ArgumentError(f"rrelu: lower {lower} must not be above upper {upper}")
+    if not training:
+        return leaky_relu(input, (lower + upper) / 2)
+    slope = rand(input.shape, dtype=input.dtype) * (upper - lower) + lower
+    return input.where(input > 0, input * slope)
 
 
 def prelu(input: Tensor, weight: Tensor) -> Tensor:

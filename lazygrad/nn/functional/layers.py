@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -123,6 +124,40 @@ def dropout3d(
 ) -> Tensor:  # fmt: skip
     """Dropout of whole channels of (batch, channels, depth, height, width)."""
     return feature_dropout(input, p, training, input.ndim != 4)
+
+
+_SATURATED = -1.7580993408473766  # what selu tends to on the left
+
+
+def alpha_dropout(
+    input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
+) -> Tensor:  # fmt: skip
+    """Dropout that keeps mean 0 and variance 1, for `selu` (Klambauer et al. 2017).
+
+    Elements are set to what `selu` tends to on the left; then all are scaled and shifted.
+    """
+    return _alpha_dropout(input, p, training, input.shape)
+
+
+def feature_alpha_dropout(
+    input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
+) -> Tensor:  # fmt: skip
+    """`alpha_dropout` of whole channels of (batch, channels, ...)."""
+    if input.ndim < 2:
+        raise ShapeError(f"feature_alpha_dropout takes (batch, channels, ...), got {input.shape}")
+    return _alpha_dropout(input, p, training, (*input.shape[:2], *[1] * (input.ndim - 2)))
+
+
+def _alpha_dropout(input: Tensor, p: float, training: bool, shape: tuple[int, ...]) -> Tensor:
+    if not 0 <= p <= 1:
+        raise ArgumentError(f"alpha_dropout: p must be a probability, got {p}")
+    if not training or p == 0:
+        return input
+    if p == 1:
+        return input * 0.0
+    scale = 1 / math.sqrt((_SATURATED * _SATURATED * p + 1) * (1 - p))
+    keep = rand(shape, dtype=input.dtype) >= p
+    return input.where(keep, _SATURATED) * scale - _SATURATED * p * scale
 
 
 def bilinear(
