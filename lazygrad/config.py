@@ -73,7 +73,7 @@ class Config:
         source = os.environ if environ is None else environ
         for name, kind in self._kinds.items():
             text = source.get("LAZYGRAD_" + name.upper())
-            if text is not None:
+            if text is not None and text.strip():
                 setattr(self, name, _parse(name, kind, text))
 
     if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lazygrad.config import config
+from lazygrad.config import Config, config
 from lazygrad.errors import ConfigError, IndexOutOfRangeError
 from lazygrad.runtime import workers
 from lazygrad.runtime.workers import num_workers, run_chunks, set_num_workers, shares
@@ -107,3 +107,8 @@ def test_the_pool_survives_fork() -> None:
         if child == 0:
             os._exit(0 if len(ran(2)) == 20 else 1)
         assert os.waitpid(child, 0)[1] == 0
+
+
+def test_an_empty_variable_is_none() -> None:
+    found = Config({"LAZYGRAD_NUM_WORKERS": "", "LAZYGRAD_EXECUTOR": " ", "LAZYGRAD_POISON": ""})
+    assert (found.num_workers, found.executor, found.poison) == (0, "auto", False)

@@ -177,7 +177,7 @@ def _folder() -> Path:
     base = os.environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(base):  # a relative one is to be ignored, says the XDG specification
         return Path(base) / "lazygrad"
-    try:
-        return Path.home() / ".cache" / "lazygrad"
-    except RuntimeError:  # no home: no folder can be made there
-        return Path(os.devnull) / "lazygrad"
+    with suppress(RuntimeError):
+        if os.environ.get("HOME") != "":
+            return Path.home() / ".cache" / "lazygrad"
+    return Path(os.devnull) / "lazygrad"  # no home: no folder can be made there

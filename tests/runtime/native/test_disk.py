@@ -183,6 +183,8 @@ def test_where_the_folder_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert disk.cache().folder == Path.home() / ".cache" / "lazygrad"
+    monkeypatch.setenv("HOME", "")  # not the root of the file system
+    assert disk.cache().refused()
 
 
 def test_how_large_it_may_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
