@@ -6,11 +6,16 @@ anyway, that costs a write and a read of it for nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from lazygrad.engine.frozen import FNode
 from lazygrad.engine.layouts import Layouts, contiguous
 from lazygrad.ops.opdef import Kind
+from lazygrad.shapes import numel
+
+# A few sums are computed by one thread. What takes it no longer than to read, it may compute.
+MANY, CHEAP = 64, 4
 
 
 class Late(NamedTuple):
@@ -32,7 +37,7 @@ def late(layouts: Layouts, least: int) -> Late:
         if node.op.kind is not Kind.VIEW:
             for j in node.inputs:
                 readers.setdefault(layouts.root[j], set()).add(i)
-    summands: set[int] = set()
+    summands: dict[int, int] = {}  # with how many sums theirs are
     steps: set[int] = set()
     for i in reversed(range(len(nodes))):
         node = nodes[i]
@@ -41,8 +46,10 @@ def late(layouts: Layouts, least: int) -> Late:
         if len(readers.get(i, ())) != 1 or i in layouts.homes or not layouts.stored(i):
             continue
         (reader,) = readers[i]
-        if _is_summed(layouts, i, reader) or (reader in summands and _reads(layouts, i, reader)):
-            summands.add(i)
+        sums = numel(nodes[reader].shape) if _is_summed(nodes, i, reader) else summands.get(reader)
+        shared = sums is not None and (sums >= MANY or node.op.flops <= CHEAP)
+        if sums is not None and shared and _reads(layouts, i, reader):
+            summands[i] = sums
         wide = [r for j in node.inputs if nodes[r := layouts.root[j]].nbytes * 8 > node.nbytes]
         if len(set(wide)) == 1 and len(readers[wide[0]]) > 1:
             steps.add(i)
@@ -56,7 +63,7 @@ def _reads(layouts: Layouts, i: int, reader: int) -> bool:
     return all(layout == contiguous(node.shape) for layout in own)
 
 
-def _is_summed(layouts: Layouts, i: int, reader: int) -> bool:
-    node: FNode = layouts.frozen.nodes[reader]
+def _is_summed(nodes: Sequence[FNode], i: int, reader: int) -> bool:
+    node = nodes[reader]
     leading = node.op.kind is Kind.REDUCE and node.attrs["axes"][:1] == (0,)
-    return leading and layouts.frozen.nodes[i].shape[0] > 1 and _reads(layouts, i, reader)
+    return leading and nodes[i].shape[0] > 1

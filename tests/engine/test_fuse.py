@@ -193,6 +193,10 @@ def test_what_only_a_sum_over_rows_reads_is_never_stored() -> None:
     assert program.memory.arena_bytes < 1 << 20
     (total,) = compiled_sum((WIDE, 128)).kernels  # what follows a full reduction goes with it
     assert [type(s) for s in total.stages] == [Reduce, Map]
+    costly = GraphBuilder()  # one sum is for one thread: all of them share what takes long
+    x = costly.data((WIDE, 128))
+    program = compiled(costly.finish([costly.sum(costly(MUL, costly(EXP, x), x), 0, 1)]))
+    assert [len(k.nodes) for k in program.kernels] == [2, 1]
     turned = GraphBuilder()  # read in another order than it is computed in
     x = turned(EXP, turned.data((WIDE, 128)))
     assert len(compiled(turned.finish([turned.sum(turned.t(x), 0)])).kernels) == 2
