@@ -345,6 +345,8 @@ if len(allowed) > 1:
     run()
     workers = {int(t) for t in set(os.listdir('/proc/self/task')) - before}
     assert len(workers) == 3
+    while pool.workers < 3:  # one that comes up later knows no other processor
+        time.sleep(0.001)
     os.sched_setaffinity(0, {here})
     for worker in workers:
         os.sched_setaffinity(worker, {here})
@@ -379,15 +381,8 @@ print('done')
 }
 
 
-# When a thread gets its turn is for the system's scheduler to say: on a machine that has more to do
-# than this it may take a minute.
-SCHEDULED = ("leaves the processor of the caller",)
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="no threads of the driver's own there")
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SCHEDULED)) for n in PROCESSES]
-)
+@pytest.mark.parametrize("name", PROCESSES)
 def test_a_process(name: str) -> None:
     found = subprocess.run(
         [sys.executable, "-W", "ignore", "-X", "faulthandler", "-c", COMMON + PROCESSES[name]],
