@@ -57,7 +57,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], type[Exception], str]
         " dimension of the input must be `in`",
     ),
     "a size that is no integer": (
-        lambda: nn.Linear(2.5, 1),  # type: ignore[arg-type]
+        lambda: nn.Linear(2.5, 1),
         errors.ArgumentTypeError,
         TypeError,
         "Linear: in_features must be an integer, got 2.5",
@@ -69,13 +69,13 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], type[Exception], str]
         "Embedding: num_embeddings must not be negative, got -1",
     ),
     "a shape that is no integer": (
-        lambda: nn.LayerNorm(2.5),  # type: ignore[arg-type]
+        lambda: nn.LayerNorm(2.5),
         errors.ArgumentTypeError,
         TypeError,
         "LayerNorm: normalized_shape must be an integer, got 2.5",
     ),
     "a kernel that is no integer": (
-        lambda: nn.Conv2d(1, 2, 2.5),  # type: ignore[arg-type]
+        lambda: nn.Conv2d(1, 2, 2.5),
         errors.ArgumentError,
         ValueError,
         "Conv2d: kernel_size must be an integer >= 1, or 2 of them, got 2.5",
@@ -94,7 +94,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], type[Exception], str]
         "full: fill_value must be one number, got shape (2,)",
     ),
     "a correction that is no number": (
-        lambda: lg.ones(3).std(correction="a"),  # type: ignore[arg-type]
+        lambda: lg.ones(3).std(correction="a"),
         errors.ArgumentTypeError,
         TypeError,
         "var: correction must be a number, got 'a'",

@@ -55,7 +55,7 @@ class device(str):
         return "cpu"
 
     @property
-    def index(self) -> int | None:  # type: ignore[override]
+    def index(self) -> int | None:  # type: ignore[override]  # hides str.index: PyTorch's name
         """Which one of its kind: None, as PyTorch has it for the CPU."""
         return None
 

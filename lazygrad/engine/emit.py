@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -31,10 +32,8 @@ def build_kernels(
     """The kernel of each form, and the value that each of its parameters is."""
     kernels, roots = [], []
     for k, (form, over) in enumerate(zip(plan.forms, overs, strict=True)):
-        try:
+        with _named(layouts.frozen, f"k{k}", form.group.nodes):
             kernel, params = build_kernel(layouts, form, f"k{k}", over)
-        except Exception as error:
-            raise _failed(error, layouts.frozen, f"k{k}", form.group.nodes) from error
         new = {old: written for written, old in over.items()}
         kernels.append(kernel)
         roots.append(tuple([new.get(r, r) for r in params]))
@@ -49,10 +48,8 @@ def lower_all(frozen: FrozenGraph, kernels: Sequence[Kernel]) -> list[Lowered]:
         key = kernel.key()
         low = None if key is None else known.get(key)
         if low is None:
-            try:
+            with _named(frozen, kernel.name, kernel.nodes):
                 low = lower(kernel)
-            except Exception as error:
-                raise _failed(error, frozen, kernel.name, kernel.nodes) from error
             failing = low.executor != "native" and any(isinstance(s, Extern) for s in kernel.stages)
             if key is not None and not failing:  # a reference that raises says whose kernel it is
                 known[key] = low
@@ -108,24 +105,24 @@ def _compile(frozen: FrozenGraph, kernels: Sequence[Kernel], lowered: Sequence[L
         prepare(lowered)
     except Exception:
         for kernel, low in zip(kernels, lowered, strict=True):
-            try:
+            with _named(frozen, kernel.name, kernel.nodes):
                 prepare([low])
-            except Exception as error:
-                raise _failed(error, frozen, kernel.name, kernel.nodes) from error
         raise
 
 
-def _failed(
-    error: Exception, frozen: FrozenGraph, name: str, nodes: Sequence[int]
-) -> Exception:  # fmt: skip
-    """What to raise for an error while a kernel is compiled: with its name and the user's lines."""
-    found = error
-    if not isinstance(error, MemoryError | LazygradError) or isinstance(error, InternalError):
-        what = "" if isinstance(error, InternalError) else f"{type(error).__name__}: "
-        found = InternalError(f"kernel {name} cannot be compiled: {what}{error}")
-    for i in nodes[:4]:
-        blame(found, frozen.nodes[i], [frozen.nodes[j].shape for j in frozen.nodes[i].inputs])
-    return found
+@contextmanager
+def _named(frozen: FrozenGraph, name: str, nodes: Sequence[int]) -> Iterator[None]:
+    """Whatever goes wrong inside is raised with the name of the kernel and the user's lines."""
+    try:
+        yield
+    except Exception as error:
+        found = error
+        if not isinstance(error, MemoryError | LazygradError) or isinstance(error, InternalError):
+            what = "" if isinstance(error, InternalError) else f"{type(error).__name__}: "
+            found = InternalError(f"kernel {name} cannot be compiled: {what}{error}")
+        for i in nodes[:4]:
+            blame(found, frozen.nodes[i], [frozen.nodes[j].shape for j in frozen.nodes[i].inputs])
+        raise found from error
 
 
 class _Guard:

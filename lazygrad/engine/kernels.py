@@ -11,7 +11,7 @@ from itertools import islice
 
 from lazygrad.dtypes import DType
 from lazygrad.engine.frozen import FNode
-from lazygrad.engine.fuse import CONTRACT, EXTERN, domain_of
+from lazygrad.engine.groups import CONTRACT, EXTERN, domain_of
 from lazygrad.engine.layouts import Layouts, Parts, is_virtual, respread, spread
 from lazygrad.engine.stages import Draft, Form
 from lazygrad.ops.opdef import Kind, Strided, accumulator

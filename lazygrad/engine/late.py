@@ -19,13 +19,12 @@ MANY, CHEAP = 64, 4
 
 
 class Late(NamedTuple):
-    """`summands`: only a reduction over the leading axis reads them. Such a reduction cannot follow
-    what it reads row by row, but it can compute it as it goes.
+    """Nodes that wait for their reader, by what makes it the better place for them."""
 
-    `steps`: their only large operand has other readers, so it is stored anyway.
-    """  # noqa: D205
-
+    # Only a reduction over the leading axis reads them. It cannot follow what it reads row by row,
+    # but it can compute it as it goes.
     summands: frozenset[int] = frozenset()
+    # Their only large operand has other readers, so it is stored anyway.
     steps: frozenset[int] = frozenset()
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lazygrad.engine.frozen import FNode
-from lazygrad.engine.fuse import EXTERN, ROWS, Group
+from lazygrad.engine.groups import EXTERN, ROWS, Group
 from lazygrad.engine.layouts import ARENA, COPY, WRITE, Home, Layouts, contiguous
 from lazygrad.engine.stages import Form, can_overwrite, form_stages
 from lazygrad.ops.opdef import Kind

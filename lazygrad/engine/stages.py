@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from math import prod
 
 from lazygrad.engine.frozen import FNode
-from lazygrad.engine.fuse import CACHE, CONTRACT, EXTERN, ROWS, Group, domain_of
+from lazygrad.engine.groups import CACHE, CONTRACT, EXTERN, ROWS, Group, domain_of
 from lazygrad.engine.layouts import Layouts, contiguous, spread
 from lazygrad.ops.opdef import Kind
 from lazygrad.shapes import Shape, numel

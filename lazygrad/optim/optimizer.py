@@ -10,23 +10,21 @@ its first call on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, TypedDict
 
 import numpy as np
 
 from lazygrad.config import config
-from lazygrad.engine.body import Vjp
 from lazygrad.engine.capture import note_module
-from lazygrad.engine.chain import Chain, run_known
 from lazygrad.engine.gradients import Gradients, clear_gradients
 from lazygrad.engine.modes import LOCK, STATE, capturing, enable_grad, no_grad
 from lazygrad.engine.subgraph import Subgraph
 from lazygrad.engine.tensor import Tensor, state
-from lazygrad.engine.waiting import BackCall
 from lazygrad.errors import ArgumentError, ArgumentTypeError
 from lazygrad.optim.group import ParamGroup
+from lazygrad.optim.plan import Plan
 from lazygrad.optim.state_dict import collect, restore
 
 Hyper = dict[str, tuple[Tensor, ...]]
@@ -48,57 +46,6 @@ class Part(NamedTuple):
     tallies: tuple[str, ...]
     active: tuple[int, ...]  # which parameters have a gradient
     total: int
-
-
-class Plan:
-    """What a step reads and writes, until the configuration or the set of gradients changes."""
-
-    __slots__ = ("chains", "epoch", "idle", "inputs", "params", "places", "run", "targets")
-
-    def __init__(
-        self, run: Subgraph, inputs: list[Tensor], targets: list[Tensor], params: list[Tensor],
-        idle: list[Tensor],
-    ) -> None:  # fmt: skip
-        self.run = run
-        self.inputs = inputs
-        self.targets = targets
-        self.params = params  # those with a gradient
-        self.idle = idle
-        index = {id(t): i for i, t in enumerate(inputs)}
-        self.places = [index[id(p)] + 1 for p in params]  # a gradient follows its parameter
-        for place in self.places:
-            inputs[place] = inputs[place - 1]  # hold no gradient of this step
-        self.epoch = config.epoch
-        self.chains: dict[Vjp, Chain] = {}  # what has run up to this step as one program
-
-    def run_again(self) -> bool:
-        """Run what waits for this step, if that has happened before and nothing has changed."""
-        if not self.chains or self.epoch != config.epoch:
-            return False
-        return run_known(self.chains, self.params[0], self.idle)
-
-    def learn(self, chain: Chain, back: BackCall, inputs: Sequence[Tensor]) -> None:
-        """Remember a chain in which every parameter has its own gradient."""
-        grads = [inputs[place] for place in self.places]
-        own = [back.owner(t) for t in grads]
-        if all(a is b for a, b in zip(own, self.params, strict=True)):
-            self.chains[back.vjp] = chain
-
-    def serves(self) -> bool:
-        """Whether a step can use it: nothing changed, and the same parameters have gradients."""
-        if self.epoch != config.epoch or capturing():
-            return False
-        for p in self.params:
-            if not p._has_grad:
-                return False
-        return not any(p._has_grad for p in self.idle)
-
-    def inputs_now(self) -> list[Tensor]:
-        """The inputs with the gradients of this step."""
-        found: list[Any] = self.inputs.copy()
-        for place, p in zip(self.places, self.params, strict=True):
-            found[place] = p.grad
-        return found
 
 
 class Implementation(TypedDict, total=False):

@@ -18,7 +18,7 @@ def lists(grads: tuple[lg.Tensor | None, ...]) -> list[object]:
 
 
 def test_hooks_get_one_gradient_for_each_argument_and_result() -> None:
-    model, log = Three(), []  # type: ignore[var-annotated]
+    model, log = Three(), []
     model.register_full_backward_pre_hook(lambda m, out: log.append(lists(out)))
     model.register_full_backward_hook(lambda m, i, out: log.append((m, lists(i), lists(out))))
     a, b = lg.ones(2, requires_grad=True), lg.ones(2, requires_grad=True)
@@ -45,7 +45,7 @@ def test_hooks_replace_gradients_until_they_are_removed() -> None:
 
 
 def test_without_an_argument_that_requires_grad_the_hook_gets_none() -> None:
-    layer, log = nn.Linear(2, 1), []  # type: ignore[var-annotated]
+    layer, log = nn.Linear(2, 1), []
     handle = layer.register_full_backward_hook(lambda m, i, out: log.append((i, lists(out))))
     layer(lg.ones(1, 2)).sum().backward()
     assert log == [((None,), [[[1.0]]])]
@@ -65,7 +65,7 @@ def test_wrong_replacements_are_refused() -> None:
         ((lg.ones(3),), ShapeError, r"shape \(3,\) in place of grad_input\[0\]"),
     ):
         with (
-            layer.register_full_backward_hook(lambda m, i, out, r=returned: r),  # type: ignore[misc]
+            layer.register_full_backward_hook(lambda m, i, out, r=returned: r),
             pytest.raises(error, match=match),
         ):
             layer(x).sum().backward()
@@ -77,7 +77,7 @@ def test_captured_steps_run_hooks_and_notice_their_change() -> None:
     def step(x: lg.Tensor) -> lg.Tensor:
         layer.zero_grad()
         layer(x).sum().backward()
-        return layer[0].weight.grad * 1  # type: ignore[operator,union-attr]
+        return layer[0].weight.grad * 1
 
     captured = lg.compute_graph(step)
     x = lg.ones(1, 2)

@@ -39,7 +39,7 @@ class Record(NamedTuple):
 
     def header(self) -> dict[str, Any]:
         """All but the numbers, for JSON."""
-        return self._replace(words=len(self.words))._asdict()  # type: ignore[arg-type]
+        return self._asdict() | {"words": len(self.words)}
 
 
 class StoredBlock:
